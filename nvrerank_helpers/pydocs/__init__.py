@@ -1,0 +1,148 @@
+"""The corpus of the course: the documentation inside the reader's own Python, and judged questions about it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from llama_index.core.schema import TextNode
+
+MAX_CHARACTERS = 1000  # of one passage, its title included
+
+Split = Literal["development", "test"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question and its judgments.
+
+    Attributes:
+        id: Short name, for example `q017`.
+        text: The question as a person would ask it.
+        split: `development` (for choices and fits) or `test` (for the figures that are reported).
+        relevant: Passage id to grade: 3 answers it, 2 answers a part, 1 helps.
+    """
+
+    id: str
+    text: str
+    split: Split
+    relevant: dict[str, int]
+
+
+def load_passages() -> list[TextNode]:
+    r"""Load the documentation that ships inside this Python as LlamaIndex nodes.
+
+    The docstrings of the standard library (source `library`) and the chapters of the language reference
+    (source `reference`), as `help()` shows them. A text of more than 1,000 characters is split at paragraphs.
+
+    Returns:
+        About 8,000 nodes. The id is the qualified name, with `#2`, `#3`, … behind it from the second part of a
+        long text on; the metadata holds `module`, `kind` and `source` and is not part of what is embedded or sent.
+
+    Raises:
+        RuntimeError: This Python comes without its documentation.
+
+    Example:
+        >>> nodes = load_passages()
+        >>> next(node.text for node in nodes if node.id_ == "math.sqrt")
+        'math.sqrt(x)\\nReturn the square root of x.'
+    """
+    nodes: dict[str, TextNode] = {}
+    for entry in _collected():
+        for number, part in enumerate(split_at_paragraphs(entry["text"], MAX_CHARACTERS - len(entry["title"]) - 1), 1):
+            id_ = entry["name"] if number == 1 else f"{entry['name']}#{number}"
+            nodes.setdefault(id_, _node(id_, f"{entry['title']}\n{part}", entry))
+    return list(nodes.values())
+
+
+def load_questions(split: Split | None = None) -> list[Question]:
+    """Load the judged questions.
+
+    Args:
+        split: `development` or `test`; None gives both.
+
+    Returns:
+        The questions in the order of the file, with the grades of their relevant passages. Passages that this
+        version of Python does not have are still named: `evaluation.present` leaves them out and counts them.
+
+    Example:
+        >>> len(load_questions("test")) >= 30
+        True
+    """
+    lines = files(__name__).joinpath("questions.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [Question(**json.loads(line)) for line in lines]
+    return [question for question in questions if split in (None, question.split)]
+
+
+def split_at_paragraphs(text: str, limit: int) -> list[str]:
+    r"""Split a text into parts of at most `limit` characters, at blank lines where there are any.
+
+    A paragraph that is too long by itself is split at line ends, and a line that is too long after `limit`
+    characters.
+
+    Args:
+        text: Any text.
+        limit: Characters of a part, at least 1.
+
+    Returns:
+        The parts in order; joined by white space they are the text.
+
+    Example:
+        >>> split_at_paragraphs("one\\n\\ntwo\\n\\nthree", 9)
+        ['one\\n\\ntwo', 'three']
+    """
+    for separator in ("\n\n", "\n"):
+        pieces = text.split(separator)
+        if len(pieces) > 1 and len(text) > limit:
+            short = [part for piece in pieces for part in split_at_paragraphs(piece, limit)]
+            return list(_packed(short, separator, limit))
+    parts = (text[start : start + limit] for start in range(0, len(text), limit))
+    return [part.strip("\n") for part in parts if part.strip()]
+
+
+def _packed(pieces: list[str], separator: str, limit: int) -> Iterator[str]:
+    packed = ""
+    for piece in pieces:
+        joined = f"{packed}{separator}{piece}" if packed else piece
+        if len(joined) > limit:
+            yield packed
+            packed = piece
+        else:
+            packed = joined
+    if packed:
+        yield packed
+
+
+def _node(id_: str, text: str, entry: dict[str, str]) -> TextNode:
+    metadata = {key: entry[key] for key in ("module", "kind", "source")}
+    return TextNode(
+        id_=id_,
+        text=text,
+        metadata=metadata,
+        excluded_embed_metadata_keys=list(metadata),
+        excluded_llm_metadata_keys=list(metadata),
+    )
+
+
+@cache
+def _collected() -> list[dict[str, str]]:
+    """Run the collector in a process of its own: importing the whole standard library would mark this one."""
+    script = Path(__file__).with_name("collect.py")
+    ended = subprocess.run(  # noqa: S603 - our own script under our own interpreter
+        [sys.executable, "-I", "-S", str(script)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise RuntimeError(
+            f"{sys.executable} could not list its own documentation: {ended.stderr.strip()[-300:]}. Use a Python with "
+            "its whole standard library (python.org, conda and uv have it; some slim images cut it out)."
+        )
+    return [json.loads(line) for line in ended.stdout.splitlines()]

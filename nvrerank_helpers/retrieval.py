@@ -1,0 +1,207 @@
+"""The first stage: a vector store and a BM25 store over the same nodes, and the retriever that joins them."""
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import faiss
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
+from llama_index.retrievers.bm25 import BM25Retriever
+from llama_index.vector_stores.faiss import FaissVectorStore
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG and talks while building
+
+RANK_CONSTANT = 60  # Cormack, Clarke and Büttcher, SIGIR 2009: reciprocal rank fusion
+
+
+class StaticEmbedding(BaseEmbedding):
+    """Embed text with wordllama's static vectors: a table look-up and a mean, no neural network at run time.
+
+    Cheap enough for thousands of passages a second on a laptop; the weights (16 MB, 256 dimensions) come inside
+    wordllama's wheel.
+
+    Example:
+        >>> vector = StaticEmbedding().get_query_embedding("sort a list")
+        >>> len(vector)
+        256
+    """
+
+    model_name: str = "wordllama-l2-supercat-256"
+    embed_batch_size: int = 512
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex stores with a serialised embedding."""
+        return "StaticEmbedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embeddings([query])[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        vectors: list[list[float]] = _word_vectors().embed(texts, norm=True).tolist()
+        return vectors
+
+
+class HybridRetriever(BaseRetriever):
+    """Ask several retrievers the same question and fuse their lists by reciprocal rank.
+
+    A node's fused score is the sum over the lists that hold it of 1 / (60 + rank), rank counted from 1 (Cormack,
+    Clarke and Büttcher, SIGIR 2009). Ranks are fused and not scores, because BM25 scores and cosines have no common
+    scale. Duplicates are recognised by node id.
+
+    Each returned node is a copy whose metadata tells where it came from, as `bm25_rank`, `bm25_score`,
+    `vector_rank`, `vector_score`; these keys are kept out of the text that is embedded or sent to a model.
+
+    Args:
+        retrievers: Name to retriever; the names become the metadata keys.
+        similarity_top_k: How many fused nodes to return, at least 1.
+        callback_manager: LlamaIndex's callbacks, if any.
+
+    Raises:
+        ValueError: No retriever was given, or `similarity_top_k` is below 1.
+
+    Example:
+        >>> hybrid = HybridRetriever({"bm25": bm25, "vector": vector}, similarity_top_k=50)  # doctest: +SKIP
+        >>> nodes = hybrid.retrieve("read a file line by line")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        retrievers: Mapping[str, BaseRetriever],
+        similarity_top_k: int = 50,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        if not retrievers:
+            raise ValueError("HybridRetriever needs at least one retriever, for example {'bm25': …, 'vector': …}.")
+        if similarity_top_k < 1:
+            raise ValueError(f"similarity_top_k must be at least 1, not {similarity_top_k}.")
+        self.retrievers = dict(retrievers)
+        self.similarity_top_k = similarity_top_k
+        super().__init__(callback_manager=callback_manager)
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        found = [retriever.retrieve(query_bundle) for retriever in self.retrievers.values()]
+        return self._fused(found)
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        asked = (retriever.aretrieve(query_bundle) for retriever in self.retrievers.values())
+        return self._fused(await asyncio.gather(*asked))
+
+    def _fused(self, found: Sequence[list[NodeWithScore]]) -> list[NodeWithScore]:
+        return fuse(dict(zip(self.retrievers, found, strict=True)))[: self.similarity_top_k]
+
+
+def fuse(found: Mapping[str, Sequence[NodeWithScore]]) -> list[NodeWithScore]:
+    """Fuse ranked lists into one by reciprocal rank, each node once.
+
+    Args:
+        found: Name of a list to its nodes, best first.
+
+    Returns:
+        Copies of the nodes with the fused score, best first; ties keep the order in which the nodes were first met.
+        The metadata holds `<name>_rank` (from 1) and `<name>_score` of each list that had the node.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> fused = fuse({"bm25": [NodeWithScore(node=TextNode(id_="a"), score=7.0)]})
+        >>> fused[0].metadata
+        {'bm25_rank': 1, 'bm25_score': 7.0}
+    """
+    nodes: dict[str, BaseNode] = {}
+    scores: dict[str, float] = defaultdict(float)
+    origins: dict[str, dict[str, Any]] = defaultdict(dict)
+    for name, ranked in found.items():
+        for rank, item in enumerate(ranked, 1):
+            origin = origins[item.node_id]
+            if f"{name}_rank" not in origin:
+                origin |= {f"{name}_rank": rank, f"{name}_score": item.score}
+                nodes.setdefault(item.node_id, item.node)
+                scores[item.node_id] += 1 / (RANK_CONSTANT + rank)
+    order = sorted(scores, key=lambda id_: -scores[id_])
+    return [NodeWithScore(node=_annotated(nodes[id_], origins[id_]), score=scores[id_]) for id_ in order]
+
+
+def build_hybrid(nodes: Sequence[BaseNode], similarity_top_k: int = 50) -> HybridRetriever:
+    """Put nodes into a BM25 store and a vector store and return the retriever that joins the two.
+
+    Args:
+        nodes: The passages; their ids must be unique.
+        similarity_top_k: How many nodes each store returns, and how many the fused list holds.
+
+    Returns:
+        A `HybridRetriever` whose `retrievers["bm25"]` and `retrievers["vector"]` can also be asked alone.
+
+    Raises:
+        ValueError: No nodes were given, or two share an id.
+
+    Example:
+        >>> hybrid = build_hybrid(load_passages())  # doctest: +SKIP
+        >>> hybrid.retrieve("join two paths")[0].metadata["bm25_rank"]  # doctest: +SKIP
+    """
+    if not nodes:
+        raise ValueError("build_hybrid needs at least one node: an empty store finds nothing.")
+    twice = [id_ for id_, times in Counter(node.node_id for node in nodes).items() if times > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} node ids occur more than once, {twice[0]!r} among them: give each its own.")
+    top_k = min(similarity_top_k, len(nodes))
+    stores: dict[str, BaseRetriever] = {
+        "bm25": MatchingBM25Retriever(nodes=list(nodes), similarity_top_k=top_k),
+        "vector": _vector_index(nodes).as_retriever(similarity_top_k=top_k),
+    }
+    return HybridRetriever(stores, similarity_top_k=similarity_top_k)
+
+
+class MatchingBM25Retriever(BM25Retriever):
+    """LlamaIndex's BM25 retriever without the padding.
+
+    bm25s fills its list up to `similarity_top_k` with passages that share no word with the query, at score 0; in a
+    fused list these would earn credit for nothing.
+    """
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return [found for found in super()._retrieve(query_bundle) if found.score]
+
+
+def _vector_index(nodes: Sequence[BaseNode]) -> VectorStoreIndex:
+    embedding = StaticEmbedding()
+    width = len(embedding.get_query_embedding("width"))
+    # The vectors have length 1, so that the inner product is the cosine.
+    store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(width))
+    storage = StorageContext.from_defaults(vector_store=store)
+    return VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding)
+
+
+def _annotated(node: BaseNode, origin: dict[str, Any]) -> BaseNode:
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, **origin},
+            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, *origin],
+            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, *origin],
+        }
+    )
+
+
+@cache
+def _word_vectors() -> Any:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    import wordllama  # sets up the root logger of whoever imports it: put back what was there
+
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    # Its loader looks for the tokenizer in a folder that its wheel does not have, and would then download it.
+    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)

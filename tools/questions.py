@@ -1,0 +1,75 @@
+"""Pool passages for judging, and check the judged questions.
+
+    python tools/questions.py pool NEW.jsonl --to FOLDER   what to judge, one file a question
+    python tools/questions.py check                        ids exist, grades are 1 to 3, splits are balanced
+
+A question is judged on the union of the first 20 passages of BM25, of the vectors and of the reranked list, shown in
+alphabetical order and without rank or score, so that the judgments favour none of the three.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from nvrerank_helpers.pydocs import load_passages, load_questions
+from nvrerank_helpers.retrieval import build_hybrid
+
+DEPTH = 20  # passages of each list that are judged
+GRADES = {1, 2, 3}
+
+
+def pool(questions: Path, folder: Path) -> None:
+    """Write one file a question that holds the passages to judge."""
+    from nvrerank_helpers.nim_standin.scoring import RelevanceModel
+
+    hybrid = build_hybrid(load_passages(), similarity_top_k=50)
+    model = RelevanceModel.load()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
+    for row in tqdm(rows, desc="pooling"):
+        fused = hybrid.retrieve(row["text"])
+        logits = model.score(row["text"], [found.node.get_content() for found in fused]).logits
+        reranked = [fused[position] for position in (-logits).argsort(kind="stable")]
+        single = [found for store in hybrid.retrievers.values() for found in store.retrieve(row["text"])[:DEPTH]]
+        pooled = {found.node_id: found.node.get_content() for found in [*single, *reranked[:DEPTH]]}
+        shown = "\n\n".join(f"=== {id_}\n{text}" for id_, text in sorted(pooled.items()))
+        (folder / f"{row['id']}.txt").write_text(f"QUESTION {row['text']}\n\n{shown}\n", encoding="utf-8")
+
+
+def check() -> int:
+    """Print what is wrong with the judged questions and return how many things that are."""
+    present = {node.node_id for node in load_passages()}
+    wrong: list[str] = []
+    questions = load_questions()
+    for question in questions:
+        missing = question.relevant.keys() - present
+        if missing:
+            wrong.append(f"{question.id}: this Python has no passage {', '.join(sorted(missing))}")
+        if not set(question.relevant.values()) <= GRADES:
+            wrong.append(f"{question.id}: grades must be 1, 2 or 3")
+    for what, values in {"id": [q.id for q in questions], "text": [q.text for q in questions]}.items():
+        wrong += [f"the {what} {value!r} occurs more than once" for value in {v for v in values if values.count(v) > 1}]
+    print("\n".join(wrong or [f"{len(questions)} questions are well formed"]))
+    return len(wrong)
+
+
+def main() -> int:
+    """Run the command that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    pooling = commands.add_parser("pool")
+    pooling.add_argument("questions", type=Path)
+    pooling.add_argument("--to", type=Path, required=True)
+    commands.add_parser("check")
+    asked = parser.parse_args()
+    if asked.command == "pool":
+        pool(asked.questions, asked.to)
+        return 0
+    return min(check(), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
