@@ -17,6 +17,8 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index.retrievers.bm25 import BM25Retriever
 from llama_index.vector_stores.faiss import FaissVectorStore
 
+from nvrerank_helpers.nodes import annotated
+
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG and talks while building
 
 RANK_CONSTANT = 60  # Cormack, Clarke and Büttcher, SIGIR 2009: reciprocal rank fusion
@@ -132,7 +134,7 @@ def fuse(found: Mapping[str, Sequence[NodeWithScore]]) -> list[NodeWithScore]:
                 nodes.setdefault(item.node_id, item.node)
                 scores[item.node_id] += 1 / (RANK_CONSTANT + rank)
     order = sorted(scores, key=lambda id_: -scores[id_])
-    return [NodeWithScore(node=_annotated(nodes[id_], origins[id_]), score=scores[id_]) for id_ in order]
+    return [NodeWithScore(node=annotated(nodes[id_], **origins[id_]), score=scores[id_]) for id_ in order]
 
 
 def build_hybrid(nodes: Sequence[BaseNode], similarity_top_k: int = 50) -> HybridRetriever:
@@ -183,16 +185,6 @@ def _vector_index(nodes: Sequence[BaseNode]) -> VectorStoreIndex:
     store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(width))
     storage = StorageContext.from_defaults(vector_store=store)
     return VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding)
-
-
-def _annotated(node: BaseNode, origin: dict[str, Any]) -> BaseNode:
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, **origin},
-            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, *origin],
-            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, *origin],
-        }
-    )
 
 
 @cache

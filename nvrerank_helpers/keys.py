@@ -1,0 +1,60 @@
+"""Find an API key, and keep it out of everything that is shown."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+KEY_VARIABLE = "NVIDIA_API_KEY"
+_KEY = re.compile(r"nvapi-[\w-]+")
+
+
+@dataclass(frozen=True)
+class Key:
+    """An API key and where it came from.
+
+    Attributes:
+        secret: The key; its text is only reached through `get_secret_value()`.
+        inherited: Whether it was found in the environment. An inherited key goes to NVIDIA's hosts only.
+    """
+
+    secret: SecretStr
+    inherited: bool
+
+
+def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = os.environ) -> Key | None:
+    """Return the key that was given, else the one in `NVIDIA_API_KEY`, else None.
+
+    Args:
+        given: A key that the caller passed.
+        environ: Where to look otherwise.
+
+    Returns:
+        The key, or None where there is none; blanks around it are cut off.
+
+    Raises:
+        ValueError: The key holds characters that no header may carry, as when a whole line was pasted.
+
+    Example:
+        >>> find_key("nvapi-example")
+        Key(secret=SecretStr('**********'), inherited=False)
+    """
+    raw = given.get_secret_value() if isinstance(given, SecretStr) else given
+    text = (raw or environ.get(KEY_VARIABLE) or "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("The API key holds blanks or characters that no key has: copy it again, by itself.")
+    return Key(SecretStr(text), inherited=not (raw or "").strip())
+
+
+def redact(text: str) -> str:
+    """Replace everything in a text that looks like an NVIDIA API key.
+
+    Example:
+        >>> redact("Authorization: Bearer nvapi-abc123")
+        'Authorization: Bearer nvapi-…'
+    """
+    return _KEY.sub("nvapi-…", text)

@@ -1,0 +1,197 @@
+"""`NVIDIARerank`: retrieved nodes in, the best of them in a better order out."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import httpx
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from pydantic import SecretStr
+
+from nvrerank_helpers.catalog import DEFAULT_MODEL, MAX_PASSAGES, Endpoint, endpoint, is_hosted
+from nvrerank_helpers.client import TIMEOUT, Ranked, RankingClient
+from nvrerank_helpers.keys import find_key
+from nvrerank_helpers.nodes import annotated
+from nvrerank_helpers.protocol import Passage, Truncate, descending
+
+dispatcher = get_dispatcher(__name__)
+
+CONNECTION_FIELDS = {"model", "base_url", "max_batch_size", "max_concurrency", "timeout", "max_retries"}
+
+
+class NVIDIARerank(BaseNodePostprocessor):
+    """Put retrieved nodes into the order in which an NVIDIA reranking model sees them, and keep the best.
+
+    A drop-in for LlamaIndex's class of this name, for NVIDIA's API catalog and for your own NIM, sync and async.
+
+    Args:
+        model: Id of the model. None takes the catalog's current model, or the first that your own NIM serves.
+        nvidia_api_key: The key; wins over `api_key`, which wins over the environment's `NVIDIA_API_KEY`. A key from
+            the environment goes to NVIDIA's catalog only, a key given here also to the host of `base_url`.
+        api_key: Another name for the same.
+        base_url: Address of a NIM, such as `http://localhost:1976/v1`. None takes the environment's
+            `NVIDIA_BASE_URL`, and without that the API catalog.
+        http_client: Your own `httpx.Client`, with its proxies and certificates.
+        async_http_client: The same for the async methods.
+        top_n: How many nodes to return; None returns all, 0 none (and asks nothing).
+        max_batch_size: Passages of one request, 1 to 512; more nodes are sent as several requests at once.
+        max_concurrency: Requests in flight at once.
+        truncate: `END` cuts passages that are too long for the model, `NONE` makes them an error, None leaves it to
+            the service.
+        metadata_mode: Which metadata stands before the text that is sent, as in the rest of LlamaIndex.
+        timeout: Seconds for connecting, for sending and for each wait for data.
+        max_retries: How often a request is sent again after a connection error, 408, 429, 500, 502, 503 or 504.
+
+    Returns:
+        `postprocess_nodes` and `apostprocess_nodes` give new `NodeWithScore`, best first, whose score is the raw
+        logit. Their nodes are copies with `first_stage_rank` and `first_stage_score` in the metadata; what was passed
+        in stays as it is.
+
+    Raises:
+        ValueError: An argument is wrong, the API catalog is asked without a key, no query was given, or a node has no
+            text.
+        RerankError: The service could not be reached, refused, or answered something else; see `errors`.
+
+    Example:
+        >>> reranker = NVIDIARerank(top_n=4, base_url="http://localhost:1976/v1")  # doctest: +SKIP
+        >>> best = reranker.postprocess_nodes(nodes, query_str="which way should I go?")  # doctest: +SKIP
+    """
+
+    model_config = ConfigDict(validate_assignment=True, extra="forbid")
+
+    model: str = Field(default="", description="Id of the reranking model.")
+    base_url: str | None = Field(default=None, description="Address of a NIM; None means NVIDIA's API catalog.")
+    top_n: Annotated[int, Field(ge=0, strict=True)] | None = Field(default=5, description="How many nodes to return.")
+    max_batch_size: int = Field(default=MAX_PASSAGES, ge=1, le=MAX_PASSAGES, strict=True)
+    max_concurrency: int = Field(default=8, ge=1, strict=True)
+    truncate: Truncate | None = Field(default="END", description="What happens to passages that are too long.")
+    metadata_mode: MetadataMode = Field(default=MetadataMode.EMBED)
+    timeout: float = Field(default=TIMEOUT, gt=0, description="Seconds.")
+    max_retries: int = Field(default=3, ge=0, strict=True)
+    _given_key: str | SecretStr | None = PrivateAttr(default=None)
+    _http_clients: tuple[httpx.Client | None, httpx.AsyncClient | None] = PrivateAttr(default=(None, None))
+    _client: RankingClient = PrivateAttr()
+
+    def __init__(
+        self,
+        model: str | None = None,
+        nvidia_api_key: str | SecretStr | None = None,
+        api_key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        http_client: httpx.Client | None = None,
+        async_http_client: httpx.AsyncClient | None = None,
+        **kwargs: Any,
+    ) -> None:
+        base_url = base_url or os.environ.get("NVIDIA_BASE_URL") or None
+        model = model or (DEFAULT_MODEL if is_hosted(base_url) else "")
+        super().__init__(model=model, base_url=base_url, **kwargs)  # type: ignore[call-arg]
+        self._given_key = nvidia_api_key or api_key
+        self._http_clients = (http_client, async_http_client)
+        self._connect()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a checked value; the connection follows its fields, and a key never follows to another address."""
+        if name == "base_url" and value != self.base_url:
+            self._given_key = None
+        super().__setattr__(name, value)
+        if name in CONNECTION_FIELDS:
+            self._connect()
+
+    def _connect(self) -> None:
+        target = endpoint(self.base_url, self.model)
+        self._client = RankingClient(
+            target,
+            self.model,
+            api_key=_key_for(target, self._given_key),
+            max_batch_size=self.max_batch_size,
+            max_concurrency=self.max_concurrency,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            http_client=self._http_clients[0],
+            async_http_client=self._http_clients[1],
+        )
+        super().__setattr__("model", self._client.model)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex stores with a serialised postprocessor."""
+        return "NVIDIARerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        with self._reported(nodes, query_bundle) as results:
+            query, passages = self._request(nodes, query_bundle)
+            if passages:
+                results.extend(self._best(nodes, self._client.rank(query, passages, self.truncate)))
+        return results
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        with self._reported(nodes, query_bundle) as results:
+            query, passages = self._request(nodes, query_bundle)
+            if passages:
+                results.extend(self._best(nodes, await self._client.arank(query, passages, self.truncate)))
+        return results
+
+    def _request(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[str, list[Passage]]:
+        """Return the query and the passages to send; no passages where no answer would be kept."""
+        query = query_bundle.query_str if query_bundle else ""
+        if not query.strip():
+            raise ValueError("Reranking needs a query: pass query_str or query_bundle, and not an empty one.")
+        wanted = nodes if self.top_n != 0 else []
+        return query, [self._passage(node) for node in wanted]
+
+    def _passage(self, node: NodeWithScore) -> Passage:
+        text = node.node.get_content(metadata_mode=self.metadata_mode)
+        if not text.strip():
+            raise ValueError(f"Node {node.node_id!r} has no text to rank: leave it out or give it some.")
+        return {"text": text}
+
+    def _best(self, nodes: Sequence[NodeWithScore], ranked: Ranked) -> list[NodeWithScore]:
+        return [
+            NodeWithScore(
+                node=annotated(
+                    nodes[position].node, first_stage_rank=position + 1, first_stage_score=nodes[position].score
+                ),
+                score=ranked.logits[position],
+            )
+            for position in descending(ranked.logits)[: self.top_n]
+        ]
+
+    @contextmanager
+    def _reported(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[list[NodeWithScore]]:
+        """Tell LlamaIndex of the start and the end of a call, also of one that is empty or fails."""
+        results: list[NodeWithScore] = []
+        top_n = len(nodes) if self.top_n is None else self.top_n
+        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=self.model))
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model,
+            EventPayload.QUERY_STR: query_bundle.query_str if query_bundle else "",
+            EventPayload.TOP_K: top_n,
+        }
+        try:
+            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+                yield results
+                event.on_end(payload={EventPayload.NODES: results})
+        finally:
+            dispatcher.event(ReRankEndEvent(nodes=results))
+
+
+def _key_for(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None:
+    """Return the key to send: one from the environment goes to the API catalog and nowhere else."""
+    key = find_key(given)
+    if target.hosted and key is None:
+        raise ValueError(
+            "NVIDIA's API catalog needs a key: set NVIDIA_API_KEY (make one at build.nvidia.com), give base_url of "
+            "your own NIM, or call nvrerank_helpers.connect() to work with the local stand-in."
+        )
+    return key.secret if key and (target.hosted or not key.inherited) else None
