@@ -31,11 +31,6 @@ class HostedModel:
     end_of_life: str | None = None
     source: str = ""
 
-    @property
-    def path(self) -> str:
-        """Return the path of the model's endpoint: the naming rule writes dots as underscores."""
-        return f"/v1/retrieval/{self.id.replace('.', '_')}/reranking"
-
 
 CATALOG: dict[str, HostedModel] = {
     model.id: model
@@ -64,6 +59,16 @@ class Endpoint:
     ranking_url: str
     service_url: str | None
     hosted: bool
+
+
+def hosted_path(model: str) -> str:
+    """Return the path at which the API catalog serves a model: the naming rule writes dots as underscores.
+
+    Example:
+        >>> hosted_path("nvidia/llama-3.2-nv-rerankqa-1b-v2")
+        '/v1/retrieval/nvidia/llama-3_2-nv-rerankqa-1b-v2/reranking'
+    """
+    return f"/v1/retrieval/{model.replace('.', '_')}/reranking"
 
 
 def is_hosted(base_url: str | None) -> bool:
@@ -114,7 +119,6 @@ def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str
     parts = parsed_address(base_url or CATALOG_ADDRESS)
     if parts.path.endswith("/reranking"):
         return Endpoint(f"https://{parts.hostname}{parts.path}", None, hosted=True)
-    entry = CATALOG.get(model, HostedModel(model, "unknown", 0))
     address = environ.get("NVRERANK_CATALOG_URL", CATALOG_ADDRESS).rstrip("/")
     local = address != CATALOG_ADDRESS
     if local and parsed_address(address).hostname not in LOOPBACK_HOSTS:
@@ -122,7 +126,7 @@ def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str
             f"NVRERANK_CATALOG_URL is {address!r}: only a service on this machine (127.0.0.1, localhost) may play "
             "the API catalog. Use base_url for any other service."
         )
-    return Endpoint(address + entry.path, None, hosted=not local)
+    return Endpoint(address + hosted_path(model), None, hosted=not local)
 
 
 def parsed_address(address: str) -> SplitResult:

@@ -1,7 +1,8 @@
 """Pool passages for judging, and check the judged questions.
 
     python tools/questions.py pool NEW.jsonl --to FOLDER   what to judge, one file a question
-    python tools/questions.py check                        ids exist, grades are 1 to 3, splits are balanced
+    python tools/questions.py check                        ids exist, grades are 1 to 3, nothing occurs twice
+    python tools/questions.py fit                          the line from raw score to logit, for nim_standin/scoring.py
 
 A question is judged on the union of the first 20 passages of BM25, of the vectors and of the reranked list, shown in
 alphabetical order and without rank or score, so that the judgments favour none of the three.
@@ -12,20 +13,23 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from tqdm.auto import tqdm
 
+from nvrerank_helpers.nim_standin.scoring import RelevanceModel
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 
+CANDIDATES = 50  # passages of the fused list that are reranked
 DEPTH = 20  # passages of each list that are judged
 GRADES = {1, 2, 3}
 
 
 def pool(questions: Path, folder: Path) -> None:
     """Write one file a question that holds the passages to judge."""
-    from nvrerank_helpers.nim_standin.scoring import RelevanceModel
-
-    hybrid = build_hybrid(load_passages(), similarity_top_k=50)
+    hybrid = build_hybrid(load_passages(), similarity_top_k=CANDIDATES)
     model = RelevanceModel.load()
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
@@ -56,6 +60,29 @@ def check() -> int:
     return len(wrong)
 
 
+def fit() -> None:
+    """Print the line from raw score to logit that makes the sigmoid of the logit the share of relevant passages.
+
+    Logistic regression (maximum likelihood) on the fused lists of the development questions: relevant is whatever was
+    judged 2 or 3.
+    """
+    hybrid = build_hybrid(load_passages(), similarity_top_k=CANDIDATES)
+    model = RelevanceModel.load()
+    raw: list[float] = []
+    relevant: list[bool] = []
+    for question in tqdm(load_questions("development"), desc="scoring"):
+        fused = hybrid.retrieve(question.text)
+        raw += model.score(question.text, [found.node.get_content() for found in fused]).raw.tolist()
+        relevant += [question.relevant.get(found.node_id, 0) >= 2 for found in fused]
+    signs = np.where(relevant, 1.0, -1.0)
+
+    def loss(line: NDArray[np.float64]) -> float:
+        return float(np.logaddexp(0, -signs * (line[0] * np.array(raw) + line[1])).mean())
+
+    slope, intercept = minimize(loss, x0=np.array([1.0, 0.0])).x
+    print(f"{sum(relevant)} of {len(raw)} passages are relevant: logit = {slope:.1f} * raw {intercept:+.1f}")
+
+
 def main() -> int:
     """Run the command that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,11 +91,15 @@ def main() -> int:
     pooling.add_argument("questions", type=Path)
     pooling.add_argument("--to", type=Path, required=True)
     commands.add_parser("check")
+    commands.add_parser("fit")
     asked = parser.parse_args()
-    if asked.command == "pool":
+    if asked.command == "check":
+        return min(check(), 1)
+    if asked.command == "fit":
+        fit()
+    else:
         pool(asked.questions, asked.to)
-        return 0
-    return min(check(), 1)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,164 @@
+"""The figures of the course, as SVG that needs no script and no network to be seen."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+from llama_index.core.schema import NodeWithScore
+
+from nvrerank_helpers.evaluation import side_by_side
+
+# Okabe and Ito's colours stay apart for every kind of colour vision; shape or label carries the meaning as well.
+UP, DOWN, SAME, BASE = "#0072B2", "#D55E00", "#999999", "#56B4E9"
+FONT = "DejaVu Sans, Verdana, Arial, sans-serif"
+
+
+class Figure:
+    """A chart that shows itself as SVG in Jupyter, on a web page and in a README.
+
+    Args:
+        chart: The Altair chart.
+        description: One sentence that says what is to be seen, for readers who cannot see the picture.
+
+    Example:
+        >>> Figure(alt.Chart(table).mark_bar(), "Bars of different height.").svg[:4]  # doctest: +SKIP
+        '<svg'
+    """
+
+    def __init__(self, chart: alt.TopLevelMixin, description: str) -> None:
+        self.chart = chart
+        self.description = description
+
+    @property
+    def svg(self) -> str:
+        """Return the picture as SVG text with the description in it."""
+        drawn = vl_convert.vegalite_to_svg(self.chart.to_dict())
+        start, _, rest = drawn.partition(">")
+        said = escape(self.description)
+        return f'{start} role="img" aria-label="{said}"><title>{said}</title>{rest}'
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return f"Figure: {self.description}"
+
+
+def before_and_after(
+    before: Sequence[NodeWithScore], after: Sequence[NodeWithScore], labels: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw how nodes move from one order to another: a line a node, from its old rank to its new one.
+
+    Args:
+        before: The nodes in their first order, best first.
+        after: The nodes in their new order, best first; all of them are in `before`.
+        labels: Node id to what is written at the end of its line; None writes the ids.
+
+    Returns:
+        A slope chart: blue lines with ▲ moved up, orange ones with ▼ moved down, grey ones with = stayed.
+
+    Raises:
+        ValueError: `after` holds a node that `before` does not.
+
+    Example:
+        >>> before_and_after(fused, reranked[:10])  # doctest: +SKIP
+    """
+    moves = side_by_side(before, after).reset_index()
+    moves["direction"] = moves["move"].str[0]
+    moves["text"] = moves["passage"].map(labels) if labels else moves["passage"]
+    moves["label"] = moves["after"].astype(str) + " " + moves["move"] + "  " + moves["text"]
+    up = int((moves["direction"] == "▲").sum())
+    return Figure(_slopes(moves), f"{up} of {len(moves)} passages move up when they are reranked.")
+
+
+def _slopes(moves: pd.DataFrame) -> alt.TopLevelMixin:
+    ends = moves.melt(["passage", "direction", "label"], ["before", "after"], "stage", "rank")
+    base = alt.Chart(ends).encode(
+        x=alt.X("stage:N", sort=["before", "after"], axis=alt.Axis(title=None, labelAngle=0, orient="top")),
+        y=alt.Y("rank:Q", scale=alt.Scale(reverse=True, nice=False, zero=False, padding=12), axis=None),
+        color=alt.Color("direction:N", scale=alt.Scale(domain=["▲", "▼", "="], range=[UP, DOWN, SAME]), legend=None),
+        detail="passage:N",
+    )
+    old = base.transform_filter("datum.stage == 'before'").mark_text(align="right", dx=-10).encode(text="rank:Q")
+    new = base.transform_filter("datum.stage == 'after'").mark_text(align="left", dx=10).encode(text="label:N")
+    drawn = alt.layer(base.mark_line(strokeWidth=2.5), base.mark_point(filled=True, size=60), old, new)
+    return _styled(drawn.properties(width=220, height=26 * int(ends["rank"].max())))
+
+
+def bars(table: pd.DataFrame, column: str) -> Figure:
+    """Draw one column of a table as labelled bars, the last row in the strong colour.
+
+    Args:
+        table: One row a system.
+        column: Which column to draw.
+
+    Returns:
+        A bar chart in the order of the rows.
+
+    Raises:
+        KeyError: The table has no such column.
+
+    Example:
+        >>> bars(measure(runs, questions), "nDCG@10")  # doctest: +SKIP
+    """
+    rows = pd.DataFrame({"system": table.index, "value": table[column].to_numpy()})
+    last = rows["system"].iloc[-1]
+    base = alt.Chart(rows).encode(
+        x=alt.X("value:Q", title=column, scale=alt.Scale(domainMin=0)),
+        y=alt.Y("system:N", sort=None, title=None),
+    )
+    colour = alt.when(alt.datum.system == last).then(alt.value(UP)).otherwise(alt.value(SAME))
+    label = base.mark_text(align="left", dx=5).encode(text=alt.Text("value:Q", format=".3f"))
+    values = ", ".join(f"{row.system} {row.value:.3f}" for row in rows.itertuples())
+    drawn = alt.layer(base.mark_bar(height=20).encode(color=colour), label).properties(width=420, height=36 * len(rows))
+    return Figure(_styled(drawn), f"{column}: {values}.")
+
+
+def gains(values: "pd.Series[float]", title: str) -> Figure:
+    """Draw what each question gained or lost, sorted: the shape shows whether few or many questions carry the mean.
+
+    Args:
+        values: One difference a question, for example of nDCG@10.
+        title: What the values are.
+
+    Returns:
+        A bar a question, gains in blue upwards, losses in orange downwards.
+
+    Example:
+        >>> gains(measure_each(reranked, questions) - measure_each(fused, questions), "nDCG@10")  # doctest: +SKIP
+    """
+    ordered = values.sort_values(ascending=False)
+    rows = pd.DataFrame({"place": range(1, len(ordered) + 1), "value": ordered.to_numpy()})
+    colour = alt.when(alt.datum.value > 0).then(alt.value(UP)).otherwise(alt.value(DOWN))
+    drawn = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            x=alt.X(
+                "place:O",
+                title="question, from the largest gain to the largest loss",
+                axis=alt.Axis(labels=False, ticks=False),
+            ),
+            y=alt.Y("value:Q", title=title),
+            color=colour,
+        )
+        .properties(width=520, height=200)
+    )
+    up, down = int((values > 0).sum()), int((values < 0).sum())
+    return Figure(
+        _styled(drawn), f"{title}: {up} questions gain, {down} lose, {len(values) - up - down} stay the same."
+    )
+
+
+def _styled(chart: Any) -> alt.TopLevelMixin:
+    text: dict[str, Any] = {"labelFontSize": 13, "titleFontSize": 13, "labelLimit": 420}
+    styled: alt.TopLevelMixin = (
+        chart.configure(font=FONT, background="white")
+        .configure_view(stroke=None)
+        .configure_axis(grid=False, **text)
+        .configure_text(fontSize=13, limit=480)
+    )
+    return styled

@@ -1,0 +1,124 @@
+"""Which service to use: your own NIM, NVIDIA's API catalog, or the local stand-in."""
+
+import os
+from dataclasses import asdict, dataclass
+from html import escape
+from threading import Lock
+
+from nvrerank_helpers.catalog import DEFAULT_MODEL, endpoint, is_hosted
+from nvrerank_helpers.client import RankingClient
+from nvrerank_helpers.errors import ServiceUnreachable
+from nvrerank_helpers.keys import KEY_VARIABLE, find_key
+from nvrerank_helpers.nim_standin.process import StandIn
+
+CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service that this process reranks with.
+
+    Attributes:
+        service: What it is: `your own NIM`, `NVIDIA's API catalog` or `the local stand-in`.
+        address: Where it listens; pass it on as `NVIDIARerank(base_url=service.address)`, or leave `base_url` out.
+        model: The model that ranks.
+        why: Why this service was chosen.
+
+    Example:
+        >>> print(Service("your own NIM", "http://localhost:1976/v1", "my-model", "base_url was given"))
+        your own NIM at http://localhost:1976/v1, model my-model (base_url was given)
+    """
+
+    service: str
+    address: str
+    model: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.service} at {self.address}, model {self.model} ({self.why})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in asdict(self).items())
+        return f"<table>{rows}</table>"
+
+
+def connect(base_url: str | None = None) -> Service:
+    """Choose a service, make sure that it answers, and point this process at it.
+
+    In this order: your own NIM at `base_url` or at the environment's `NVIDIA_BASE_URL`; NVIDIA's API catalog, if
+    `NVIDIA_API_KEY` is set; else the stand-in, which is started on this machine, plays the catalog for this process,
+    and ends with it. After it `NVIDIARerank(top_n=4)` is the same text everywhere.
+
+    Args:
+        base_url: Address of your own NIM, such as `http://localhost:1976/v1`.
+
+    Returns:
+        What was chosen and why; one line as text, a small table in Jupyter.
+
+    Raises:
+        ServiceUnreachable: Your own NIM does not answer.
+        RerankError: It answers, but not as a reranking NIM.
+        StandInError: The stand-in cannot start, for example because the extra `course` is not installed.
+
+    Example:
+        >>> print(connect())  # doctest: +SKIP
+        the local stand-in at http://127.0.0.1:43861/v1, model … (neither NVIDIA_BASE_URL nor NVIDIA_API_KEY is set)
+    """
+    address = base_url or os.environ.get("NVIDIA_BASE_URL")
+    if address and not is_hosted(address):
+        return _own_nim(address, "base_url was given" if base_url else "NVIDIA_BASE_URL is set")
+    if find_key() or base_url:
+        return _api_catalog(base_url)
+    return _stand_in()
+
+
+def _own_nim(address: str, why: str) -> Service:
+    target = endpoint(address, None)
+    try:
+        with RankingClient(target) as client:
+            return Service("your own NIM", target.service_url or target.ranking_url, client.model, why)
+    except ServiceUnreachable as error:
+        hint = (
+            "Start the NIM, or correct the address. A NIM needs minutes to load: wait for GET /v1/health/ready. "
+            "Without base_url and NVIDIA_BASE_URL, connect() starts the local stand-in instead."
+        )
+        raise ServiceUnreachable(error.args[0], url=error.url, hint=hint) from error
+
+
+def _api_catalog(base_url: str | None) -> Service:
+    if _started.address and os.environ.get(CATALOG_VARIABLE) == _started.address:
+        del os.environ[CATALOG_VARIABLE]  # a stand-in of an earlier call must not go on playing the catalog
+    target = endpoint(base_url, DEFAULT_MODEL)
+    return Service("NVIDIA's API catalog", target.ranking_url, DEFAULT_MODEL, f"{KEY_VARIABLE} is set")
+
+
+def _stand_in() -> Service:
+    os.environ[CATALOG_VARIABLE] = _started.ensure()
+    return Service(
+        "the local stand-in",
+        f"{_started.address}/v1",
+        f"{DEFAULT_MODEL}, played by all-MiniLM-L6-v2",
+        f"neither NVIDIA_BASE_URL nor {KEY_VARIABLE} is set",
+    )
+
+
+class _Started:
+    """The one stand-in of this process."""
+
+    def __init__(self) -> None:
+        self._standin: StandIn | None = None
+        self._lock = Lock()
+
+    @property
+    def address(self) -> str | None:
+        return self._standin.base_url.removesuffix("/v1") if self._standin else None
+
+    def ensure(self) -> str:
+        """Start the stand-in unless it runs, and return its address without `/v1`."""
+        with self._lock:
+            if self._standin is None or not self._standin.running:
+                self._standin = StandIn()
+            return self._standin.base_url.removesuffix("/v1")
+
+
+_started = _Started()

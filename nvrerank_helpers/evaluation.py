@@ -1,0 +1,205 @@
+"""Runs and judgments in, measures out; the measures themselves are `ir_measures`'."""
+
+import time
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from textwrap import shorten
+
+import ir_measures
+import pandas as pd
+from ir_measures import RR, R, Success, nDCG
+from llama_index.core.schema import NodeWithScore
+from tqdm.auto import tqdm
+
+from nvrerank_helpers.pydocs import Question
+
+MEASURES = {"nDCG@10": nDCG @ 10, "MRR@10": RR @ 10, "hit@1": Success @ 1, "recall@50": R @ 50}
+MILLISECONDS = "milliseconds per question"
+
+Search = Callable[[str], Sequence[NodeWithScore]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one system found for every question.
+
+    Attributes:
+        system: Name of the system.
+        ranked: Question id to passage ids, best first.
+        seconds: Wall time of each question.
+    """
+
+    system: str
+    ranked: dict[str, list[str]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
+def present(questions: Iterable[Question], passage_ids: Container[str]) -> tuple[list[Question], int]:
+    """Leave out what this version of Python does not have.
+
+    Args:
+        questions: The judged questions.
+        passage_ids: The ids of the passages that can be found.
+
+    Returns:
+        The questions, each with only those judgments whose passage exists, without the questions that keep none; and
+        the number of judgments that were left out.
+
+    Example:
+        >>> present([Question("q1", "which way?", "test", {"a": 3, "gone": 2})], {"a"})[1]
+        1
+    """
+    before = list(questions)
+    kept = [
+        replace(question, relevant={id_: grade for id_, grade in question.relevant.items() if id_ in passage_ids})
+        for question in before
+    ]
+    lost = sum(len(question.relevant) for question in before) - sum(len(question.relevant) for question in kept)
+    return [question for question in kept if question.relevant], lost
+
+
+def run(system: str, search: Search, questions: Sequence[Question]) -> Run:
+    """Ask a system every question, one after the other, and time each.
+
+    Args:
+        system: Name of the system.
+        search: Takes the question's text and returns nodes, best first.
+        questions: What to ask.
+
+    Returns:
+        The run.
+
+    Example:
+        >>> run("bm25", hybrid.retrievers["bm25"].retrieve, questions)  # doctest: +SKIP
+    """
+    result = Run(system)
+    for question in tqdm(questions, desc=system, unit="question", leave=False):
+        started = time.perf_counter()
+        found = search(question.text)
+        result.seconds.append(time.perf_counter() - started)
+        result.ranked[question.id] = [node.node_id for node in found]
+    return result
+
+
+def measure(runs: Iterable[Run], questions: Sequence[Question]) -> pd.DataFrame:
+    """Compute the mean of every measure for every run.
+
+    nDCG@10 takes the grade itself as gain, as trec_eval does; the other measures count every judged passage as
+    relevant. A question for which a system found nothing counts as 0.
+
+    Args:
+        runs: One run a system, all over the same questions.
+        questions: The judgments.
+
+    Returns:
+        One row a system, in the given order; the columns are `nDCG@10`, `MRR@10`, `hit@1`, `recall@50` (each 0 to 1)
+        and the median of the milliseconds per question.
+
+    Example:
+        >>> table = measure([bm25_run, reranked_run], questions)  # doctest: +SKIP
+        >>> table.loc["reranked", "nDCG@10"]  # doctest: +SKIP
+    """
+    rows = {}
+    for one in runs:
+        means = ir_measures.calc_aggregate(MEASURES.values(), _judgments(questions), _scored(one))
+        rows[one.system] = {name: means[measure] for name, measure in MEASURES.items()}
+        rows[one.system][MILLISECONDS] = median(one.seconds) * 1000
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system")
+
+
+def measure_each(run: Run, questions: Sequence[Question], name: str = "nDCG@10") -> "pd.Series[float]":
+    """Compute one measure for every question of a run.
+
+    Args:
+        run: What a system found.
+        questions: The judgments.
+        name: One of the columns of `measure`.
+
+    Returns:
+        The values, 0 to 1, by question id, in the order of the questions.
+
+    Example:
+        >>> (measure_each(reranked, questions) - measure_each(fused, questions)).sort_values()  # doctest: +SKIP
+    """
+    found = ir_measures.iter_calc([MEASURES[name]], _judgments(questions), _scored(run))
+    values = {metric.query_id: metric.value for metric in found}
+    return pd.Series({question.id: values[question.id] for question in questions}, name=run.system)
+
+
+def side_by_side(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]) -> pd.DataFrame:
+    """Show two orders of the same nodes in one table, the new order first.
+
+    Args:
+        before: The nodes in their first order, best first.
+        after: The nodes in their new order, best first; all of them are in `before`.
+
+    Returns:
+        One row a node of `after`, with the columns `after` and `before` (ranks from 1), `move` (▲ up, ▼ down, =
+        stayed), `passage` (id), `score before` and `logit`.
+
+    Raises:
+        ValueError: `after` holds a node that `before` does not.
+
+    Example:
+        >>> side_by_side(fused, reranked)  # doctest: +SKIP
+    """
+    old = {found.node_id: (rank, found.score) for rank, found in enumerate(before, 1)}
+    new = [found.node_id for found in after if found.node_id not in old]
+    if new:
+        raise ValueError(f"{new[0]!r} is in the new order but not in the old one: compare two orders of one list.")
+    rows = [
+        {
+            "after": rank,
+            "before": old[found.node_id][0],
+            "move": _move(old[found.node_id][0], rank),
+            "passage": found.node_id,
+            "score before": old[found.node_id][1],
+            "logit": found.score,
+        }
+        for rank, found in enumerate(after, 1)
+    ]
+    return pd.DataFrame(rows).set_index("after")
+
+
+def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> pd.DataFrame:
+    """Show the first nodes of a list with their grades.
+
+    Args:
+        found: Nodes, best first.
+        question: The question that was asked.
+        top: How many nodes to show.
+
+    Returns:
+        One row a node, with the columns `rank`, `grade` (0 where it was not judged relevant), `passage` (id), `begins`
+        (the first words) and `score`.
+
+    Example:
+        >>> judged(hybrid.retrieve(question.text), question)  # doctest: +SKIP
+    """
+    rows = [
+        {
+            "rank": rank,
+            "grade": question.relevant.get(item.node_id, 0),
+            "passage": item.node_id,
+            "begins": shorten(item.node.get_content().partition("\n")[2], 60, placeholder=" …"),
+            "score": item.score,
+        }
+        for rank, item in enumerate(found[:top], 1)
+    ]
+    return pd.DataFrame(rows).set_index("rank")
+
+
+def _move(old: int, new: int) -> str:
+    if old == new:
+        return "="
+    return f"▲ {old - new}" if new < old else f"▼ {new - old}"
+
+
+def _judgments(questions: Iterable[Question]) -> dict[str, dict[str, int]]:
+    return {question.id: question.relevant for question in questions}
+
+
+def _scored(one: Run) -> dict[str, dict[str, float]]:
+    # trec_eval sorts by score and breaks ties by id: the negative rank as score keeps the order that was found.
+    return {question: {id_: -rank for rank, id_ in enumerate(ids)} for question, ids in one.ranked.items()}

