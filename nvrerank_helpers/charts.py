@@ -13,6 +13,7 @@ from nvrerank_helpers.evaluation import side_by_side
 
 # Okabe and Ito's colours stay apart for every kind of colour vision; shape or label carries the meaning as well.
 UP, DOWN, SAME, BASE = "#0072B2", "#D55E00", "#999999", "#56B4E9"
+TALLEST = 480  # pixels: a figure should fit on the screen together with the cell that draws it
 FONT = "DejaVu Sans, Verdana, Arial, sans-serif"
 
 
@@ -85,7 +86,7 @@ def _slopes(moves: pd.DataFrame) -> alt.TopLevelMixin:
     old = base.transform_filter("datum.stage == 'before'").mark_text(align="right", dx=-10).encode(text="rank:Q")
     new = base.transform_filter("datum.stage == 'after'").mark_text(align="left", dx=10).encode(text="label:N")
     drawn = alt.layer(base.mark_line(strokeWidth=2.5), base.mark_point(filled=True, size=60), old, new)
-    return _styled(drawn.properties(width=220, height=26 * int(ends["rank"].max())))
+    return _styled(drawn.properties(width=220, height=min(26 * int(ends["rank"].max()), TALLEST)))
 
 
 def bars(table: pd.DataFrame, column: str) -> Figure:

@@ -74,7 +74,7 @@ class NVIDIARerank(BaseNodePostprocessor):
     metadata_mode: MetadataMode = Field(default=MetadataMode.EMBED)
     timeout: float = Field(default=TIMEOUT, gt=0, description="Seconds.")
     max_retries: int = Field(default=3, ge=0, strict=True)
-    _given_key: str | SecretStr | None = PrivateAttr(default=None)
+    _given_key: SecretStr | None = PrivateAttr(default=None)
     _http_clients: tuple[httpx.Client | None, httpx.AsyncClient | None] = PrivateAttr(default=(None, None))
     _client: RankingClient = PrivateAttr()
 
@@ -91,7 +91,8 @@ class NVIDIARerank(BaseNodePostprocessor):
         base_url = base_url or os.environ.get("NVIDIA_BASE_URL") or None
         model = model or (DEFAULT_MODEL if is_hosted(base_url) else "")
         super().__init__(model=model, base_url=base_url, **kwargs)  # type: ignore[call-arg]
-        self._given_key = nvidia_api_key or api_key
+        given = find_key(nvidia_api_key or api_key, {})
+        self._given_key = given.secret if given else None
         self._http_clients = (http_client, async_http_client)
         self._connect()
 
@@ -117,6 +118,14 @@ class NVIDIARerank(BaseNodePostprocessor):
             async_http_client=self._http_clients[1],
         )
         super().__setattr__("model", self._client.model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the settings, and neither the key nor anything that is open."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "callback_manager"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Construct anew: a key comes from the environment of whoever unpickles."""
+        self.__init__(**state)  # type: ignore[misc]
 
     @classmethod
     def class_name(cls) -> str:
@@ -186,7 +195,7 @@ class NVIDIARerank(BaseNodePostprocessor):
             dispatcher.event(ReRankEndEvent(nodes=results))
 
 
-def _key_for(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None:
+def _key_for(target: Endpoint, given: SecretStr | None) -> SecretStr | None:
     """Return the key to send: one from the environment goes to the API catalog and nowhere else."""
     key = find_key(given)
     if target.hosted and key is None:

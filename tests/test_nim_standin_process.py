@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from nvrerank_helpers.nim_standin import process
+from nvrerank_helpers.nim_standin.__main__ import _listen
 from nvrerank_helpers.nim_standin.process import READY, StandIn, StandInError
 
 COMMAND = [sys.executable, "-m", "nvrerank_helpers.nim_standin"]
@@ -166,3 +167,8 @@ def test_starting_it_imports_the_standard_library_alone() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "{'nvrerank_helpers'}"
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -50,7 +50,7 @@ def load_passages() -> list[TextNode]:
     Example:
         >>> nodes = load_passages()
         >>> next(node.text for node in nodes if node.id_ == "math.sqrt")
-        'math.sqrt(x)\\nReturn the square root of x.'
+        'math.sqrt(x)\nReturn the square root of x.'
     """
     nodes: dict[str, TextNode] = {}
     for entry in _collected():
@@ -93,8 +93,8 @@ def split_at_paragraphs(text: str, limit: int) -> list[str]:
         The parts in order; joined by white space they are the text.
 
     Example:
-        >>> split_at_paragraphs("one\\n\\ntwo\\n\\nthree", 9)
-        ['one\\n\\ntwo', 'three']
+        >>> split_at_paragraphs("one\n\ntwo\n\nthree", 9)
+        ['one\n\ntwo', 'three']
     """
     for separator in ("\n\n", "\n"):
         pieces = text.split(separator)

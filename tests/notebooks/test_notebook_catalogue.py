@@ -1,0 +1,69 @@
+"""The catalogue: what it refuses, and the text made from it."""
+
+from pathlib import Path
+
+import pytest
+from notebook_tool.catalogue import CourseError, fill_readme, load_catalogue
+from tiny_course import CATALOGUE
+
+SECOND = (
+    CATALOGUE.partition("[[notebook]]")[2]
+    .replace("00_tiny", "01_more")
+    .replace("A tiny lesson", "More")
+    .replace("needs = []", 'needs = ["00_tiny"]')
+)
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def from_text(text):
+        path = tmp_path / "catalogue.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_catalogue(path)
+
+    return from_text
+
+
+@pytest.fixture
+def two(load):
+    return load(f"{CATALOGUE}\n[[notebook]]\n{SECOND}")
+
+
+def test_neighbours_are_linked_in_the_order_of_the_file(two):
+    assert two.navigation("00_tiny").endswith("[All notebooks](../README.md) · Next: [More](01_more.ipynb)")
+    assert "Previous: [A tiny lesson](00_tiny.ipynb) · " in two.navigation("01_more")
+
+
+def test_the_header_links_what_is_needed(two):
+    assert "- **You need:** [A tiny lesson](00_tiny.ipynb)" in two.header("01_more")
+
+
+def test_the_readme_table_stands_between_the_markers(two):
+    text = fill_readme("a\n<!-- course:begin -->\nold\n<!-- course:end -->\nb\n", "course", two.table())
+    assert text.startswith("a\n<!-- course:begin -->\n| no. | notebook |")
+    assert "| 01 | [More](notebooks/01_more.ipynb) | beginner | 1 | add; subtract |" in text
+    assert text.endswith("\n<!-- course:end -->\nb\n")
+    assert "old" not in text
+
+
+@pytest.mark.parametrize("readme", ["", "<!-- course:begin -->", "<!-- course:end --> <!-- course:begin -->"])
+def test_a_readme_without_markers_is_refused(two, readme):
+    with pytest.raises(CourseError, match="add the two lines <!-- course:begin -->"):
+        fill_readme(readme, "course", two.table())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("00_tiny", "tiny", "form NN_name"),
+        ('level = "beginner"', 'level = "easy"', "level must be one of beginner"),
+        ('["add", "subtract"]', '["add"]', "2 to 4 things"),
+        ("needs = []", 'needs = ["05_later"]', "needs may only name"),
+        ('key = "not needed"', 'key = "perhaps"', "key must be one of not needed"),
+        ("minutes = 1\n", "", "missing 1 required positional argument: 'minutes'"),
+        ("minutes = 1\n", "minutes = 1\ncolour = 2\n", "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused(load, old, new, message):
+    with pytest.raises(CourseError, match=message):
+        load(CATALOGUE.replace(old, new))

@@ -1,0 +1,65 @@
+"""Stop every connection of a Python process that would leave this machine, and note it in a log.
+
+`install` adds an audit hook: Python calls it before it connects, sends or looks a name up, also from libraries.
+Native code that opens sockets of its own is not seen.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from pathlib import Path
+
+LOG_VARIABLE = "NVRERANK_OFFLINE_LOG"
+
+# Events and their arguments: https://docs.python.org/3/library/audit_events.html
+SENDING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+LOOKING_UP = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
+
+
+def host_of(event: str, arguments: tuple[object, ...]) -> object:
+    """Return the host that an audit event is about; None if it is about none, like a Unix socket."""
+    if event in SENDING:
+        address = arguments[1]
+        return address[0] if isinstance(address, tuple) and address else None
+    return arguments[0] if event in LOOKING_UP else None
+
+
+def is_local(host: object) -> bool:
+    """Tell whether a host stays on this machine; anything but a name or an address in text or bytes does."""
+    if isinstance(host, (bytes, bytearray)):
+        host = host.decode("ascii", "replace")
+    if not isinstance(host, str):
+        return True
+    name = host.partition("%")[0].rstrip(".").lower()
+    if name in {"", "localhost"} or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
+
+
+def check(event: str, arguments: tuple[object, ...]) -> None:
+    """Audit hook: let local targets pass, and refuse others.
+
+    Raises:
+        RuntimeError: For a target elsewhere. It is no OSError, so that nothing takes it for a network that is
+            down and tries again; the log makes the run fail also where it is swallowed.
+    """
+    host = host_of(event, arguments)
+    if is_local(host):
+        return
+    line = f"{event} {host!r} in {' '.join(sys.orig_argv)[:200]!r}\n"
+    if log := os.environ.get(LOG_VARIABLE):
+        with Path(log).open("a", encoding="utf-8") as file:
+            file.write(line)
+    raise RuntimeError(f"The tests run offline, and this would leave the machine: {line}")
+
+
+def install() -> None:
+    """Watch this process from now on; an audit hook cannot be removed."""
+    sys.addaudithook(check)

@@ -1,0 +1,55 @@
+from xml.etree import ElementTree as ET
+
+import pandas as pd
+import pytest
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from nvrerank_helpers.charts import bars, before_and_after, gains
+
+
+def found(*ids):
+    return [NodeWithScore(node=TextNode(id_=id_, text=id_), score=1.0) for id_ in ids]
+
+
+TABLE = pd.DataFrame({"nDCG@10": [0.2, 0.4]}, index=["fused", "reranked"])
+FIGURES = {
+    "before_and_after": lambda: before_and_after(found("a", "b<"), found("b<", "a"), labels={"a": "A & B", "b<": "B"}),
+    "bars": lambda: bars(TABLE, "nDCG@10"),
+    "gains": lambda: gains(pd.Series({"q1": 0.3, "q2": -0.1, "q3": 0.0}), "nDCG@10 gained"),
+}
+
+
+@pytest.fixture(params=FIGURES)
+def figure(request):
+    return FIGURES[request.param]()
+
+
+def test_a_figure_is_svg_that_says_what_it_shows(figure):
+    root = ET.fromstring(figure._repr_svg_())
+    assert root.attrib["aria-label"] == figure.description
+    assert root.findtext("{http://www.w3.org/2000/svg}title") == figure.description
+
+
+def test_a_figure_needs_nothing_from_elsewhere(figure):
+    assert "<script" not in figure.svg
+    assert "http" not in figure.svg.replace("http://www.w3.org/", "")
+
+
+def test_a_figure_as_text_is_its_description(figure):
+    assert repr(figure) == f"Figure: {figure.description}"
+
+
+def test_the_slope_chart_counts_who_moves_up():
+    assert FIGURES["before_and_after"]().description == "1 of 2 passages move up when they are reranked."
+
+
+def test_labels_take_the_place_of_ids():
+    assert "A &amp; B" in FIGURES["before_and_after"]().svg
+
+
+def test_bars_name_every_value():
+    assert FIGURES["bars"]().description == "nDCG@10: fused 0.200, reranked 0.400."
+
+
+def test_gains_count_both_sides():
+    assert "1 questions gain, 1 lose, 1 stay the same" in FIGURES["gains"]().description

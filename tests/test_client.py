@@ -1,0 +1,190 @@
+import asyncio
+import traceback
+
+import httpx
+import pytest
+from fake_service import FakeService
+from pydantic import SecretStr
+
+from nvrerank_helpers.catalog import endpoint
+from nvrerank_helpers.client import RankingClient
+from nvrerank_helpers.errors import InvalidAnswer, RateLimited, RerankTimeout, ServerError, ServiceUnreachable
+
+NIM = endpoint("http://nim:1976/v1", None, {})
+KEY = "nvapi-secret-of-the-test"
+
+
+def passages(*numbers):
+    return [{"text": str(number)} for number in numbers]
+
+
+@pytest.fixture
+def service(monkeypatch):
+    monkeypatch.setattr("httpx_retries.Retry.backoff_strategy", lambda _: 0.0)
+    return FakeService()
+
+
+@pytest.fixture(params=["sync", "async"])
+def rank(request, service):
+    """Rank through the sync or the async method: `rank(numbers, **arguments of the client)`."""
+
+    def ranked(numbers, truncate="END", **arguments):
+        client = RankingClient(
+            NIM, "m", http_client=service.client(), async_http_client=service.async_client(), **arguments
+        )
+        if request.param == "sync":
+            return client.rank("q", passages(*numbers), truncate)
+        return asyncio.run(client.arank("q", passages(*numbers), truncate))
+
+    return ranked
+
+
+def test_logits_come_back_in_the_order_of_the_passages(rank):
+    assert rank([1, 3, 2]).logits == [1, 3, 2]
+
+
+def test_passages_are_sent_in_batches_and_joined(rank, service):
+    result = rank(range(10), max_batch_size=4)
+    assert result.logits == list(range(10))
+    assert sorted(len(body["passages"]) for body in service.bodies) == [2, 4, 4]
+    assert (result.requests, result.tokens, result.retries) == (3, 10, 0)
+
+
+def test_no_passages_send_nothing(rank, service):
+    assert rank([]).logits == []
+    assert service.requests == []
+
+
+def test_truncate_is_sent_as_it_was_asked_for(rank, service):
+    rank([1], truncate="NONE")
+    assert service.bodies[0]["truncate"] == "NONE"
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_passing_fault_is_tried_again(rank, service, status):
+    service.answers = [httpx.Response(status)]
+    assert rank([1, 2]).retries == 1
+
+
+def test_a_broken_connection_is_tried_again(rank, service):
+    service.answers = [httpx.ConnectError("refused"), httpx.ReadError("reset")]
+    assert rank([1, 2]).retries == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
+def test_a_refusal_is_not_tried_again(rank, service, status):
+    service.answers = [httpx.Response(status, json={"detail": "because"})]
+    with pytest.raises(Exception, match="because"):
+        rank([1])
+    assert len(service.requests) == 1
+
+
+def test_after_the_last_try_the_error_of_the_service_is_raised(rank, service):
+    service.answers = [httpx.Response(429, json={"title": "Too Many Requests"}) for _ in range(3)]
+    with pytest.raises(RateLimited, match="Too Many Requests"):
+        rank([1], max_retries=2)
+    assert len(service.requests) == 3
+
+
+def test_a_service_that_is_not_there_is_named(rank, service):
+    service.answers = [httpx.ConnectError("refused")]
+    with pytest.raises(ServiceUnreachable, match=r"refused \(model m, address http://nim:1976/v1/ranking\)"):
+        rank([1], max_retries=0)
+
+
+def test_a_late_answer_is_a_timeout(rank, service):
+    service.answers = [httpx.ReadTimeout("slow")]
+    with pytest.raises(RerankTimeout, match="within 2 seconds"):
+        rank([1], max_retries=0, timeout=2)
+
+
+def test_one_failing_batch_fails_the_call(rank, service):
+    service.answers = [httpx.Response(500, text="broken")]
+    with pytest.raises(ServerError, match="broken"):
+        rank(range(10), max_batch_size=2, max_retries=0)
+
+
+def test_after_a_failing_batch_those_that_wait_are_not_sent(rank, service):
+    service.answers = [httpx.Response(500)]
+    with pytest.raises(ServerError):
+        rank(range(100), max_batch_size=1, max_retries=0, max_concurrency=1)
+    assert len(service.requests) < 100
+
+
+def test_an_answer_that_is_no_ranking_is_refused(rank, service):
+    service.answers = [httpx.Response(200, html="<h1>Login</h1>")]
+    with pytest.raises(InvalidAnswer, match="Login"):
+        rank([1])
+
+
+def test_a_success_without_content_is_no_answer(rank, service):
+    service.answers = [httpx.Response(202)]
+    with pytest.raises(InvalidAnswer, match="202"):
+        rank([1])
+
+
+def test_a_redirect_is_reported_and_not_followed(rank, service):
+    service.answers = [httpx.Response(307, headers={"location": "http://elsewhere.example/"})]
+    with pytest.raises(Exception, match="answered 307"):
+        rank([1], api_key=SecretStr(KEY))
+    assert [request.url.host for request in service.requests] == ["nim"]
+
+
+def test_the_request_id_of_the_service_is_kept(rank, service):
+    service.answers = [httpx.Response(403, headers={"nvcf-reqid": "r-17"})]
+    with pytest.raises(Exception, match="request id r-17"):
+        rank([1])
+
+
+def test_a_key_goes_into_the_header(rank, service):
+    rank([1], api_key=SecretStr(KEY))
+    assert service.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_without_a_key_no_header_is_sent(rank, service):
+    rank([1])
+    assert "authorization" not in service.requests[0].headers
+
+
+@pytest.mark.parametrize("answer", [lambda: httpx.Response(401), lambda: httpx.ConnectError("refused")])
+def test_a_key_is_in_no_traceback(rank, service, answer):
+    service.answers = [answer()]
+    with pytest.raises(Exception, match="model m") as failed:
+        rank([1], api_key=SecretStr(KEY), max_retries=0)
+    report = traceback.TracebackException.from_exception(failed.value, capture_locals=True)
+    ours = [line for line in report.format() if "nvrerank_helpers" in line]
+    assert ours
+    assert KEY not in "".join(ours)
+
+
+def test_without_a_model_the_first_that_is_listed_is_taken(service):
+    assert RankingClient(NIM, http_client=service.client()).model == "listed-model"
+    assert str(service.requests[0].url) == "http://nim:1976/v1/models"
+
+
+def test_the_catalog_lists_no_rerankers(service):
+    with pytest.raises(ValueError, match="name one with `model`"):
+        RankingClient(endpoint(None, None, {}), http_client=service.client())
+
+
+def test_an_unreachable_list_of_models_is_an_error_with_the_address(service):
+    service.answers = [httpx.ConnectError("refused")] * 4
+    with pytest.raises(ServiceUnreachable, match="http://nim:1976/v1/models"):
+        RankingClient(NIM, http_client=service.client())
+
+
+async def test_no_more_requests_are_in_flight_than_allowed(service):
+    flying = most = 0
+
+    async def counting(request):
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        await asyncio.sleep(0)
+        flying -= 1
+        return service(request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(counting)) as http_client:
+        client = RankingClient(NIM, "m", async_http_client=http_client, max_batch_size=1, max_concurrency=3)
+        await client.arank("q", passages(*range(12)))
+    assert most == 3

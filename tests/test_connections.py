@@ -1,0 +1,74 @@
+import asyncio
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import httpx
+
+from nvrerank_helpers.connections import Connections
+
+
+def test_eight_threads_share_one_client():
+    connections, start = Connections(8), Barrier(8)
+
+    def first_use(_):
+        start.wait()
+        return connections.sync_client()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(first_use, range(8)))) == 1
+    connections.close()
+
+
+def test_a_client_that_is_given_is_used_and_left_open():
+    with httpx.Client() as given:
+        connections = Connections(8, http_client=given)
+        assert connections.sync_client() is given
+        connections.close()
+        assert not given.is_closed
+
+
+async def test_an_async_client_that_is_given_is_used_and_left_open():
+    async with httpx.AsyncClient() as given:
+        connections = Connections(8, async_http_client=given)
+        assert await connections.async_client() is given
+        await connections.aclose()
+        assert not given.is_closed
+
+
+def test_after_closing_a_new_client_is_made():
+    connections = Connections(8)
+    old = connections.sync_client()
+    connections.close()
+    assert old.is_closed
+    assert connections.sync_client() is not old
+    connections.close()
+
+
+def test_a_forgotten_client_is_closed():
+    connections = Connections(8)
+    client = connections.sync_client()
+    del connections
+    gc.collect()
+    assert client.is_closed
+
+
+def test_each_event_loop_has_its_own_client_that_closes_with_it():
+    connections = Connections(8)
+    first, second = asyncio.run(connections.async_client()), asyncio.run(connections.async_client())
+    assert first is not second
+    assert first.is_closed
+    assert second.is_closed
+
+
+async def test_one_event_loop_keeps_its_client():
+    connections = Connections(8)
+    assert await connections.async_client() is await connections.async_client()
+    await connections.aclose()
+
+
+async def test_aclose_closes_both_kinds():
+    connections = Connections(8)
+    clients = [connections.sync_client(), await connections.async_client()]
+    await connections.aclose()
+    assert all(client.is_closed for client in clients)

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvrerank_helpers.errors import InvalidAnswer
+from nvrerank_helpers.protocol import (
+    descending,
+    parsed_answer,
+    parsed_model_ids,
+    ranking_payload,
+    servers_words,
+    status_error,
+)
+
+logits = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=30)
+
+
+def answer(*entries, **fields):
+    rankings = [{"index": index, "logit": logit} for index, logit in entries]
+    return json.dumps({"rankings": rankings, **fields}).encode()
+
+
+def test_a_request_holds_the_documented_fields_and_nothing_else():
+    payload = ranking_payload("m", "q", [{"text": "a"}], "NONE")
+    assert payload == {"model": "m", "query": {"text": "q"}, "passages": [{"text": "a"}], "truncate": "NONE"}
+
+
+def test_no_truncate_is_sent_when_the_service_shall_choose():
+    assert "truncate" not in ranking_payload("m", "q", [{"text": "a"}], None)
+
+
+@given(logits, st.randoms(use_true_random=False))
+def test_logits_come_back_in_the_order_of_the_passages_however_the_answer_is_sorted(values, random):
+    entries = list(enumerate(values))
+    random.shuffle(entries)
+    assert parsed_answer(answer(*entries), len(values)).logits == values
+
+
+@given(logits)
+def test_descending_is_a_stable_permutation(values):
+    order = descending(values)
+    assert sorted(order) == list(range(len(values)))
+    assert order == [index for _, index in sorted((-value, index) for index, value in enumerate(values))]
+
+
+def test_tokens_are_read_from_usage():
+    assert parsed_answer(answer((0, 1.0), usage={"prompt_tokens": 9, "total_tokens": 9}), 1).tokens == 9
+
+
+@pytest.mark.parametrize("usage", [None, [], {"total_tokens": "many"}, {}])
+def test_usage_may_be_missing_or_strange(usage):
+    assert parsed_answer(answer((0, 1.0), usage=usage), 1).tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html>Bad gateway</html>", "not JSON: <html>"),
+        (b'{"rankings": [', "not JSON"),
+        (b"[]", "without a list of rankings"),
+        (b"{}", "without a list of rankings"),
+        (b'{"rankings": {}}', "without a list of rankings"),
+        (answer((0, 1.0)), "ranked 1 different passages in 1 entries; 2 were sent"),
+        (answer((0, 1.0), (0, 2.0)), "ranked 1 different passages in 2 entries; 2 were sent"),
+        (answer((0, 1.0), (1, 2.0), (1, 2.0)), "ranked 2 different passages in 3 entries; 2 were sent"),
+        (answer((0, 1.0), (2, 2.0)), "index 2 of 2"),
+        (answer((0, 1.0), (-1, 2.0)), "index -1 of 2"),
+        (answer((0, 1.0), ("1", 2.0)), "index '1' of 2"),
+        (answer((0, 1.0), (True, 2.0)), "index True of 2"),
+        (answer((0, 1.0), (1, float("nan"))), "passage 1 with nan"),
+        (answer((0, 1.0), (1, float("inf"))), "passage 1 with inf"),
+        (answer((0, 1.0), (1, "2.0")), "passage 1 with '2.0'"),
+        (answer((0, 1.0), (1, True)), "passage 1 with True"),
+        (answer((0, 1.0), (1, None)), "passage 1 with None"),
+        (b'{"rankings": [1, 2]}', "index None of 2"),
+    ],
+)
+def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason(body, reason):
+    with pytest.raises(InvalidAnswer) as refused:
+        parsed_answer(body, 2)
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"status": 403, "title": "Forbidden", "detail": "Authorization failed"}', "Authorization failed"),
+        (b'{"object": "error", "message": "Input length 9 exceeds"}', "Input length 9 exceeds"),
+        (b'{"error": "Input length 9 exceeds"}', "Input length 9 exceeds"),
+        (b'{"error": {"message": "inner"}}', "inner"),
+        (b'{"status": 429, "title": "Too Many Requests"}', "Too Many Requests"),
+        (b'{"detail": [{"loc": ["body"], "msg": "Field required"}, "also"]}', "Field required; also"),
+        (b"404 page not found\n", "404 page not found"),
+        (b"[1]", "[1]"),
+        (b'{"other": 1}', '{"other": 1}'),
+        (b"", ""),
+    ],
+)
+def test_the_servers_own_words_are_found(body, words):
+    assert servers_words(body) == words
+
+
+def test_a_status_error_carries_everything_that_is_known():
+    error = status_error(403, b'{"detail": "no"}', model="m", url="u", request_id="r")
+    assert (error.status, error.detail, error.model, error.url, error.request_id) == (403, "no", "m", "u", "r")
+
+
+def test_a_status_without_a_reason_says_so():
+    assert "answered 401 without a reason" in str(status_error(401, b"", model="m", url="u"))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": []}', b'{"data": 1}'])
+def test_a_list_of_models_that_cannot_be_used_is_refused(body):
+    with pytest.raises(InvalidAnswer):
+        parsed_model_ids(body)

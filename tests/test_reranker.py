@@ -1,0 +1,242 @@
+import asyncio
+import pickle
+
+import pytest
+from fake_service import FakeService
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+
+from nvrerank_helpers import NVIDIARerank
+from nvrerank_helpers.catalog import DEFAULT_MODEL
+
+KEY = "nvapi-secret-of-the-test"
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in ("NVIDIA_API_KEY", "NVIDIA_BASE_URL", "NVRERANK_CATALOG_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def service():
+    return FakeService()
+
+
+def reranker(service, **arguments):
+    given = {"base_url": "http://nim:1976/v1", "model": "m"} | arguments
+    return NVIDIARerank(http_client=service.client(), async_http_client=service.async_client(), **given)
+
+
+def nodes(*numbers):
+    return [NodeWithScore(node=TextNode(id_=f"n{n}", text=str(n)), score=0.5) for n in numbers]
+
+
+@pytest.fixture(params=["sync", "async"])
+def rerank(request, service):
+    def reranked(found, query="q", **arguments):
+        subject = reranker(service, **arguments)
+        if request.param == "sync":
+            return subject.postprocess_nodes(found, query_str=query)
+        return asyncio.run(subject.apostprocess_nodes(found, query_str=query))
+
+    return reranked
+
+
+def ids(found):
+    return [node.node_id for node in found]
+
+
+def test_the_best_nodes_come_first(rerank):
+    assert ids(rerank(nodes(1, 3, 2))) == ["n3", "n2", "n1"]
+
+
+@pytest.mark.parametrize(("top_n", "count"), [(0, 0), (1, 1), (3, 3), (9, 3), (None, 3)])
+def test_top_n_says_how_many_come_back(rerank, top_n, count):
+    assert len(rerank(nodes(1, 2, 3), top_n=top_n)) == count
+
+
+def test_top_n_of_zero_asks_nothing(rerank, service):
+    rerank(nodes(1, 2), top_n=0)
+    assert service.requests == []
+
+
+def test_no_nodes_ask_nothing(rerank, service):
+    assert rerank([]) == []
+    assert service.requests == []
+
+
+def test_batches_give_the_order_of_one_big_batch(rerank):
+    numbers = [5, 1, 9, 3, 7, 2, 8, 6, 4]
+    assert ids(rerank(nodes(*numbers), max_batch_size=2, top_n=3)) == ["n9", "n8", "n7"]
+
+
+def test_ties_keep_the_order_of_the_input(rerank):
+    found = [NodeWithScore(node=TextNode(id_=id_, text="1"), score=0.5) for id_ in "abcd"]
+    assert ids(rerank(found, max_batch_size=3)) == ["a", "b", "c", "d"]
+
+
+def test_the_score_is_the_logit_and_the_first_stage_stays_in_the_metadata(rerank):
+    best = rerank(nodes(1, 3))[0]
+    assert (best.score, best.metadata) == (3.0, {"first_stage_rank": 2, "first_stage_score": 0.5})
+    assert best.node.get_content(MetadataMode.LLM) == "3"
+
+
+def test_what_was_passed_in_stays_as_it_was(rerank):
+    found = nodes(1, 2)
+    before = [node.model_copy(deep=True) for node in found]
+    rerank(found)[0].metadata["mine"] = True
+    assert found == before
+
+
+@pytest.mark.parametrize("query", [None, "", "  "])
+def test_a_missing_query_is_refused(rerank, query):
+    with pytest.raises(ValueError, match="needs a query"):
+        rerank(nodes(1), query=query)
+
+
+def test_a_node_without_text_is_named(rerank, service):
+    with pytest.raises(ValueError, match="'n '"):
+        rerank([*nodes(1), NodeWithScore(node=TextNode(id_="n ", text=" "))])
+    assert service.requests == []
+
+
+def test_metadata_mode_chooses_what_is_sent(rerank, service):
+    found = [NodeWithScore(node=TextNode(text="1", metadata={"a": "b"}, text_template="{content}"))]
+    rerank(found, metadata_mode=MetadataMode.NONE)
+    assert service.bodies[0]["passages"] == [{"text": "1"}]
+
+
+@pytest.mark.parametrize("top_n", [-1, True, 2.0, "3"])
+def test_a_strange_top_n_is_refused_when_it_is_assigned(service, top_n):
+    subject = reranker(service)
+    with pytest.raises(ValueError, match="top_n"):
+        subject.top_n = top_n
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_batch_size": 513}, {"max_batch_size": 0}, {"truncate": "START"}, {"timeout": 0}, {"topn": 4}]
+)
+def test_a_wrong_argument_is_refused(service, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        reranker(service, **arguments)
+
+
+def test_an_assigned_batch_size_is_used(service):
+    subject = reranker(service)
+    subject.max_batch_size = 1
+    subject.postprocess_nodes(nodes(1, 2), query_str="q")
+    assert len(service.requests) == 2
+
+
+def test_your_own_nim_is_asked_for_its_model(service):
+    assert reranker(service, model=None).model == "listed-model"
+
+
+def test_constructing_asks_nothing_when_the_model_is_named(service):
+    reranker(service)
+    assert service.requests == []
+
+
+def test_the_environment_is_read_when_constructing(service, monkeypatch):
+    monkeypatch.setenv("NVIDIA_BASE_URL", "http://from-the-environment/v1")
+    subject = reranker(service, base_url=None)
+    subject.postprocess_nodes(nodes(1), query_str="q")
+    assert service.requests[0].url.host == "from-the-environment"
+
+
+def test_the_catalog_needs_a_key(service):
+    with pytest.raises(ValueError, match="NVIDIA_API_KEY"):
+        reranker(service, base_url=None)
+
+
+def test_the_catalog_gets_the_default_model_and_the_key_of_the_environment(service, monkeypatch):
+    monkeypatch.setenv("NVIDIA_API_KEY", KEY)
+    reranker(service, base_url=None, model=None).postprocess_nodes(nodes(1), query_str="q")
+    request = service.requests[0]
+    assert request.url.path.endswith(f"{DEFAULT_MODEL}/reranking")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert service.bodies[0]["model"] == DEFAULT_MODEL
+
+
+def test_a_key_of_the_environment_stays_off_other_hosts(service, monkeypatch):
+    monkeypatch.setenv("NVIDIA_API_KEY", KEY)
+    reranker(service).postprocess_nodes(nodes(1), query_str="q")
+    assert "authorization" not in service.requests[0].headers
+
+
+def test_a_key_that_was_given_goes_to_the_host_it_was_given_for(service):
+    reranker(service, api_key="other", nvidia_api_key=KEY).postprocess_nodes(nodes(1), query_str="q")
+    assert service.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_does_not_follow_to_another_address(service):
+    subject = reranker(service, api_key=KEY)
+    subject.base_url = "http://elsewhere/v1"
+    subject.postprocess_nodes(nodes(1), query_str="q")
+    assert service.requests[0].url.host == "elsewhere"
+    assert "authorization" not in service.requests[0].headers
+
+
+def test_a_key_is_in_no_form_of_the_object():
+    subject = NVIDIARerank(base_url="http://nim/v1", model="m", api_key=KEY)
+    forms = [repr(subject), str(subject), str(subject.to_dict()), subject.to_json()]
+    assert not any("secret-of-the-test" in form for form in forms)
+
+
+def test_the_class_name_is_that_of_llamaindex():
+    assert NVIDIARerank.class_name() == "NVIDIARerank"
+    assert issubclass(NVIDIARerank, BaseNodePostprocessor)
+
+
+class Recorder(BaseEventHandler):
+    """Keeps the names of the reranking events."""
+
+    names: list[str]
+
+    def handle(self, event, **_):
+        if event.class_name().startswith("ReRank"):
+            self.names.append(event.class_name())
+
+
+@pytest.fixture
+def recorder():
+    handler, dispatcher = Recorder(names=[]), get_dispatcher()
+    dispatcher.add_event_handler(handler)
+    yield handler
+    dispatcher.event_handlers.remove(handler)
+
+
+@pytest.mark.parametrize("found", [nodes(1, 2), []], ids=["some", "none"])
+def test_start_and_end_are_reported(rerank, recorder, found):
+    rerank(found, top_n=None)
+    assert recorder.names == ["ReRankStartEvent", "ReRankEndEvent"]
+
+
+def test_the_end_of_a_failing_call_is_reported(rerank, recorder):
+    with pytest.raises(ValueError, match="query"):
+        rerank(nodes(1), query="")
+    assert recorder.names == ["ReRankStartEvent", "ReRankEndEvent"]
+
+
+def test_callbacks_get_the_nodes(service):
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    subject = reranker(service, callback_manager=CallbackManager([debug]))
+    subject.postprocess_nodes(nodes(1, 2), query_str="q")
+    start, end = debug.get_event_pairs(CBEventType.RERANKING)[0]
+    assert len(start.payload["nodes"]) == 2
+    assert ids(end.payload["nodes"]) == ["n2", "n1"]
+
+
+def test_the_settings_survive_a_dictionary():
+    copy = NVIDIARerank.from_dict(NVIDIARerank(base_url="http://nim/v1", model="m", top_n=7).to_dict())
+    assert (copy.base_url, copy.model, copy.top_n) == ("http://nim/v1", "m", 7)
+
+
+def test_pickling_keeps_the_settings_and_not_the_key():
+    pickled = pickle.dumps(NVIDIARerank(base_url="http://nim/v1", model="m", top_n=7, api_key=KEY))
+    assert KEY.encode() not in pickled
+    assert pickle.loads(pickled).top_n == 7

@@ -1,0 +1,142 @@
+"""The catalogue of the course: order and facts of the notebooks, and the text made from them."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+LEVELS = ("beginner", "intermediate", "advanced")
+
+
+class CourseError(Exception):
+    """Something in the course's files is not as it should be; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One notebook of the course, as `catalogue.toml` describes it."""
+
+    file: str
+    title: str
+    level: str
+    minutes: int
+    needs: tuple[str, ...]
+    key: str
+    verbs: tuple[str, ...]
+    data: str
+    licence: str
+
+    @property
+    def link(self) -> str:
+        """Markdown link to the notebook from the folder it lives in."""
+        return f"[{self.title}]({self.file}.ipynb)"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The notebooks in reading order, and what the header says about the API key."""
+
+    entries: tuple[Entry, ...]
+    keys: dict[str, str]
+
+    def __getitem__(self, file: str) -> Entry:
+        """Return the entry of a notebook, by its file name without ending."""
+        for entry in self.entries:
+            if entry.file == file:
+                return entry
+        known = ", ".join(entry.file for entry in self.entries)
+        raise CourseError(f"{file} is not in catalogue.toml, which lists: {known}")
+
+    def header(self, file: str) -> str:
+        """Return the block under a notebook's title, as Markdown."""
+        entry = self[file]
+        needs = ", ".join(self[name].link for name in entry.needs) or "nothing before this notebook"
+        rows = {
+            "Level and time": f"{entry.level}, {entry.minutes} minutes",
+            "You will be able to": "; ".join(entry.verbs),
+            "You need": needs,
+            "API key": self.keys[entry.key],
+            "Data and licence": f"{entry.data}; {entry.licence}",
+        }
+        return "\n".join(f"- **{label}:** {text}" for label, text in rows.items())
+
+    def navigation(self, file: str) -> str:
+        """Return the last cell of a notebook: links to its neighbours and to the overview."""
+        place = self.entries.index(self[file])
+        links = ["[All notebooks](../README.md)"]
+        if place > 0:
+            links.insert(0, f"Previous: {self.entries[place - 1].link}")
+        if place + 1 < len(self.entries):
+            links.append(f"Next: {self.entries[place + 1].link}")
+        return "---\n\n" + " · ".join(links)
+
+    def table(self) -> str:
+        """Return the course table of the README, as Markdown."""
+        rows = ["| no. | notebook | level | minutes | afterwards you can |", "| --- | --- | --- | --- | --- |"]
+        for entry in self.entries:
+            link = f"[{entry.title}](notebooks/{entry.file}.ipynb)"
+            number, verbs = entry.file.partition("_")[0], "; ".join(entry.verbs)
+            rows.append(f"| {number} | {link} | {entry.level} | {entry.minutes} | {verbs} |")
+        return "\n".join(rows)
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read and check `catalogue.toml`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The catalogue, entries in reading order.
+
+    Raises:
+        CourseError: A field is missing, unknown, or has a value that makes no sense.
+    """
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    entries: list[Entry] = []
+    for fields in content["notebook"]:
+        name = fields.get("file", "an entry without file")
+        lists = {field: tuple(fields.get(field, ())) for field in ("needs", "verbs")}
+        try:
+            entry = Entry(**(fields | lists))
+        except TypeError as error:
+            raise CourseError(f"catalogue.toml, {name}: {error}") from error
+        problem = _problem(entry, [earlier.file for earlier in entries], content["keys"])
+        if problem:
+            raise CourseError(f"catalogue.toml, {name}: {problem}")
+        entries.append(entry)
+    return Catalogue(tuple(entries), content["keys"])
+
+
+def _problem(entry: Entry, earlier: list[str], keys: dict[str, str]) -> str | None:
+    """Say what is wrong with an entry, or None."""
+    if not re.fullmatch(r"\d\d_[a-z0-9_]+", entry.file) or entry.file in earlier:
+        return "file must be a unique name of the form NN_name"
+    if entry.level not in LEVELS:
+        return f"level must be one of {', '.join(LEVELS)}"
+    if not 2 <= len(entry.verbs) <= 4:
+        return "verbs must name 2 to 4 things the reader can do afterwards"
+    if not set(entry.needs) <= set(earlier):
+        return "needs may only name notebooks that stand before it"
+    if entry.key not in keys:
+        return f"key must be one of {', '.join(keys)}, explained under [keys]"
+    return None
+
+
+def fill_readme(readme: str, place: str, text: str) -> str:
+    """Return the README's text with something between the two markers of a place.
+
+    Args:
+        readme: The text of README.md.
+        place: Name in the markers, such as `course`.
+        text: What shall stand there.
+
+    Raises:
+        CourseError: The markers are not there, once each and in order.
+    """
+    first, last = f"<!-- {place}:begin -->", f"<!-- {place}:end -->"
+    before, begin, rest = readme.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end:
+        raise CourseError(f"README.md has no place for this: add the two lines {first} and {last}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
