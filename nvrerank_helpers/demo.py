@@ -73,7 +73,7 @@ def run_demo() -> Demo:
     print(f"Reranking with {service}")
     nodes = load_passages()
     hybrid = build_hybrid(nodes, CANDIDATES)
-    questions, left_out = present(load_questions("test"), {node.node_id for node in nodes})
+    questions, left_out = present(load_questions("test"), nodes)
     print(f"{len(nodes):,} passages in two stores, {len(questions)} test questions\n")
     reranker = NVIDIARerank(top_n=None)
 

@@ -1,7 +1,8 @@
 """Runs and judgments in, measures out; the measures themselves are `ir_measures`'."""
 
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from textwrap import shorten
@@ -9,10 +10,10 @@ from textwrap import shorten
 import ir_measures
 import pandas as pd
 from ir_measures import RR, R, Success, nDCG
-from llama_index.core.schema import NodeWithScore
+from llama_index.core.schema import BaseNode, NodeWithScore
 from tqdm.auto import tqdm
 
-from nvrerank_helpers.pydocs import Question
+from nvrerank_helpers.pydocs import Question, body
 
 MEASURES = {"nDCG@10": nDCG @ 10, "MRR@10": RR @ 10, "hit@1": Success @ 1, "recall@50": R @ 50}
 MILLISECONDS = "milliseconds per question"
@@ -35,28 +36,48 @@ class Run:
     seconds: list[float] = field(default_factory=list)
 
 
-def present(questions: Iterable[Question], passage_ids: Container[str]) -> tuple[list[Question], int]:
-    """Leave out what this version of Python does not have.
+def present(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[list[Question], int]:
+    """Fit the judgments to the passages that this version of Python has.
+
+    A judged part of a long text that has another number here is found by its first words.
 
     Args:
         questions: The judged questions.
-        passage_ids: The ids of the passages that can be found.
+        nodes: The passages that can be found.
 
     Returns:
         The questions, each with only those judgments whose passage exists, without the questions that keep none; and
         the number of judgments that were left out.
 
     Example:
-        >>> present([Question("q1", "which way?", "test", {"a": 3, "gone": 2})], {"a"})[1]
+        >>> from llama_index.core.schema import TextNode
+        >>> nodes = [TextNode(id_="a", text="two roads")]
+        >>> present([Question("q1", "which way?", "test", {"a": 3, "gone": 2})], nodes)[1]
         1
     """
-    before = list(questions)
-    kept = [
-        replace(question, relevant={id_: grade for id_, grade in question.relevant.items() if id_ in passage_ids})
-        for question in before
-    ]
-    lost = sum(len(question.relevant) for question in before) - sum(len(question.relevant) for question in kept)
-    return [question for question in kept if question.relevant], lost
+    texts: dict[str, dict[str, str]] = defaultdict(dict)  # name of a text to its parts
+    for node in nodes:
+        texts[node.node_id.partition("#")[0]][node.node_id] = body(node.get_content())
+    kept, lost = [], 0
+    for question in questions:
+        relevant: dict[str, int] = {}
+        for id_, grade in question.relevant.items():
+            here = _located(id_, question.begins.get(id_, ""), texts[id_.partition("#")[0]])
+            if here:
+                relevant[here] = max(grade, relevant.get(here, 0))
+            else:
+                lost += 1
+        if relevant:
+            kept.append(replace(question, relevant=relevant))
+    return kept, lost
+
+
+def _located(id_: str, begins: str, parts: dict[str, str]) -> str | None:
+    """Find a judged passage among the parts of its text: under its id, or where its first words are."""
+    if not begins:
+        return id_ if id_ in parts else None
+    under_its_id_first = sorted(parts, key=lambda part: part != id_)
+    return next((part for part in under_its_id_first if begins in parts[part]), None)
 
 
 def run(system: str, search: Search, questions: Sequence[Question]) -> Run:

@@ -37,9 +37,31 @@ def test_running_a_system_keeps_order_and_time():
     assert len(result.seconds) == 2
 
 
+def node(id_, body):
+    return TextNode(id_=id_, text=f"{id_}\n{body}")
+
+
 def test_passages_that_this_python_lacks_are_left_out_and_counted():
-    kept, lost = present(QUESTIONS, {"a"})
+    kept, lost = present(QUESTIONS, [node("a", "two roads")])
     assert ([question.relevant for question in kept], lost) == ([{"a": 3}], 2)
+
+
+def test_a_part_that_has_another_number_here_is_found_by_its_beginning():
+    question = Question("q", "which way?", "test", {"a#2": 3}, {"a#2": "the other"})
+    kept, lost = present([question], [node("a", "two"), node("a#2", "roads"), node("a#3", "the\nother")])
+    assert (kept[0].relevant, lost) == ({"a#3": 3}, 0)
+
+
+def test_a_part_whose_text_is_gone_is_left_out():
+    question = Question("q", "which way?", "test", {"a": 1, "a#2": 3}, {"a#2": "the other"})
+    kept, lost = present([question], [node("a", "two"), node("a#2", "roads")])
+    assert (kept[0].relevant, lost) == ({"a": 1}, 1)
+
+
+def test_two_judged_parts_that_became_one_keep_the_higher_grade():
+    begins = {"a": "the other", "a#2": "the other"}
+    kept, _ = present([Question("q", "which way?", "test", {"a": 1, "a#2": 3}, begins)], [node("a", "the other")])
+    assert kept[0].relevant == {"a": 3}
 
 
 def test_two_orders_side_by_side_mark_the_moves():

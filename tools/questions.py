@@ -1,6 +1,7 @@
 """Pool passages for judging, and check the judged questions.
 
     python tools/questions.py pool NEW.jsonl --to FOLDER   what to judge, one file a question
+    python tools/questions.py mark                         note how the judged parts of long texts begin
     python tools/questions.py check                        ids exist, grades are 1 to 3, nothing occurs twice
     python tools/questions.py fit                          the line from raw score to logit, for nim_standin/scoring.py
 
@@ -11,6 +12,8 @@ alphabetical order and without rank or score, so that the judgments favour none 
 import argparse
 import json
 import sys
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +21,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from tqdm.auto import tqdm
 
+from nvrerank_helpers.evaluation import present
 from nvrerank_helpers.nim_standin.scoring import RelevanceModel
-from nvrerank_helpers.pydocs import load_passages, load_questions
+from nvrerank_helpers.pydocs import BEGINNING, body, load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 
+QUESTIONS = Path(__file__).parents[1] / "nvrerank_helpers" / "pydocs" / "questions.jsonl"
 CANDIDATES = 50  # passages of the fused list that are reranked
 DEPTH = 20  # passages of each list that are judged
 GRADES = {1, 2, 3}
@@ -43,19 +48,28 @@ def pool(questions: Path, folder: Path) -> None:
         (folder / f"{row['id']}.txt").write_text(f"QUESTION {row['text']}\n\n{shown}\n", encoding="utf-8")
 
 
+def mark() -> None:
+    """Note in the file of questions how the judged parts of long texts begin; only on the Python that was judged on."""
+    texts = {node.node_id: node.text for node in load_passages()}
+    lines = []
+    for question in load_questions():
+        parts = [id_ for id_ in question.relevant if "#" in id_ or f"{id_}#2" in texts]
+        row = asdict(question) | {"begins": {id_: body(texts[id_])[:BEGINNING] for id_ in parts}}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    QUESTIONS.write_text("".join(lines), encoding="utf-8")
+
+
 def check() -> int:
     """Print what is wrong with the judged questions and return how many things that are."""
-    present = {node.node_id for node in load_passages()}
-    wrong: list[str] = []
     questions = load_questions()
-    for question in questions:
-        missing = question.relevant.keys() - present
-        if missing:
-            wrong.append(f"{question.id}: this Python has no passage {', '.join(sorted(missing))}")
-        if not set(question.relevant.values()) <= GRADES:
-            wrong.append(f"{question.id}: grades must be 1, 2 or 3")
-    for what, values in {"id": [q.id for q in questions], "text": [q.text for q in questions]}.items():
-        wrong += [f"the {what} {value!r} occurs more than once" for value in {v for v in values if values.count(v) > 1}]
+    single = [
+        replace(q, id=f"{q.id} {id_}", relevant={id_: grade}) for q in questions for id_, grade in q.relevant.items()
+    ]
+    found = {question.id for question in present(single, load_passages())[0]}
+    wrong = [f"this Python has no such passage: {question.id}" for question in single if question.id not in found]
+    wrong += [f"{q.id}: grades must be 1, 2 or 3" for q in questions if not set(q.relevant.values()) <= GRADES]
+    counts = Counter(value for question in questions for value in (question.id, question.text))
+    wrong += [f"{value!r} occurs more than once" for value, count in counts.items() if count > 1]
     print("\n".join(wrong or [f"{len(questions)} questions are well formed"]))
     return len(wrong)
 
@@ -90,15 +104,16 @@ def main() -> int:
     pooling = commands.add_parser("pool")
     pooling.add_argument("questions", type=Path)
     pooling.add_argument("--to", type=Path, required=True)
+    commands.add_parser("mark")
     commands.add_parser("check")
     commands.add_parser("fit")
     asked = parser.parse_args()
     if asked.command == "check":
         return min(check(), 1)
-    if asked.command == "fit":
-        fit()
-    else:
+    if asked.command == "pool":
         pool(asked.questions, asked.to)
+    else:
+        {"mark": mark, "fit": fit}[asked.command]()
     return 0
 
 

@@ -44,7 +44,7 @@ pd.Series([node.metadata["source"] for node in nodes], name="passages").value_co
 # and ask BM25 alone.
 
 # %%
-questions, left_out = present(load_questions("test"), {node.node_id for node in nodes})
+questions, left_out = present(load_questions("test"), nodes)
 question = next(q for q in questions if q.text.startswith("Make a file name"))
 print(question.text)
 judged(hybrid.retrievers["bm25"].retrieve(question.text), question)

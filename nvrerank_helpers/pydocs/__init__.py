@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Literal
 from llama_index.core.schema import TextNode
 
 MAX_CHARACTERS = 1000  # of one passage, its title included
+BEGINNING = 48  # characters by which a part of a long text is known again
 
 Split = Literal["development", "test"]
 
@@ -26,12 +27,14 @@ class Question:
         text: The question as a person would ask it.
         split: `development` (for choices and fits) or `test` (for the figures that are reported).
         relevant: Passage id to grade: 3 answers it, 2 answers a part, 1 helps.
+        begins: How the judged parts of long texts begin, by passage id: another Python may number them differently.
     """
 
     id: str
     text: str
     split: Split
     relevant: dict[str, int]
+    begins: dict[str, str] = field(default_factory=dict)
 
 
 def load_passages() -> list[TextNode]:
@@ -67,8 +70,8 @@ def load_questions(split: Split | None = None) -> list[Question]:
         split: `development` or `test`; None gives both.
 
     Returns:
-        The questions in the order of the file, with the grades of their relevant passages. Passages that this
-        version of Python does not have are still named: `evaluation.present` leaves them out and counts them.
+        The questions in the order of the file, judged on Python 3.11. `evaluation.present` fits them to the passages
+        of another version.
 
     Example:
         >>> len(load_questions("test")) >= 30
@@ -77,6 +80,17 @@ def load_questions(split: Split | None = None) -> list[Question]:
     lines = files(__name__).joinpath("questions.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [Question(**json.loads(line)) for line in lines]
     return [question for question in questions if split in (None, question.split)]
+
+
+def body(text: str) -> str:
+    r"""Return a passage's text behind its title on one line; its first words are how a moved part is known again.
+
+    Example:
+        >>> body("reference.with\n5. If a target was included\n   in the statement")
+        '5. If a target was included in the statement'
+    """
+    _, _, rest = text.partition("\n")
+    return " ".join(rest.split())
 
 
 def split_at_paragraphs(text: str, limit: int) -> list[str]:
