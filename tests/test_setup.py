@@ -1,6 +1,7 @@
 """The set-up tools, and the files that name the dependencies: none may drift from pyproject.toml."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -251,4 +252,10 @@ def test_lab_opens_no_browser_without_a_display():
     [(True, False, []), (False, False, ["--no-browser"]), (False, True, ["--no-browser", "--allow-root"])],
 )
 def test_lab_asks_for_what_the_machine_can_do(browser, root, expected):
-    assert lab.options(browser=browser, root=root)[3:] == expected
+    assert lab.options(browser=browser, root=root)[1:] == expected
+
+
+def test_lab_asks_nobody_about_news(tmp_path):
+    lab.write_defaults(tmp_path)
+    written = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text(encoding="utf-8"))
+    assert written["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"

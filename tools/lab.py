@@ -5,6 +5,7 @@ Options are handed on to JupyterLab: `python tools/lab.py --port 9000`.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import webbrowser
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIRST = "notebooks/00_start_here.ipynb"
+
+# Without these JupyterLab asks every new reader about news, and looks for updates on the network.
+QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
 def has_browser(platform: str, env: Mapping[str, str]) -> bool:
@@ -39,7 +43,7 @@ def has_browser(platform: str, env: Mapping[str, str]) -> bool:
 
 
 def options(*, browser: bool, root: bool) -> list[str]:
-    """Return JupyterLab's options: which page, what it may do, and no question about news from elsewhere.
+    """Return JupyterLab's options: which page, and what it may do.
 
     Args:
         browser: Whether a browser can open.
@@ -48,15 +52,18 @@ def options(*, browser: bool, root: bool) -> list[str]:
     Returns:
         Command-line options.
     """
-    chosen = [
-        f"--LabApp.default_url=/lab/tree/{FIRST}",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]
-    return chosen + ["--no-browser"] * (not browser) + ["--allow-root"] * root
+    return [f"--LabApp.default_url=/lab/tree/{FIRST}"] + ["--no-browser"] * (not browser) + ["--allow-root"] * root
+
+
+def write_defaults(prefix: Path) -> None:
+    """Write JupyterLab's defaults for this environment; what a reader sets in its menus goes before them."""
+    settings = prefix / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "overrides.json").write_text(json.dumps(QUIET), encoding="utf-8")
 
 
 if __name__ == "__main__":
+    write_defaults(Path(sys.prefix))
     os.chdir(Path(__file__).resolve().parent.parent)
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     main([*options(browser=has_browser(sys.platform, os.environ), root=is_root), *sys.argv[1:]])

@@ -22,12 +22,7 @@ from nvrerank_helpers.evaluation import side_by_side
 from nvrerank_helpers.exercises import check
 from nvrerank_helpers.retrieval import build_hybrid
 
-print(
-    "nvrerank-helpers",
-    version("nvrerank-helpers"),
-    "| llama-index-core",
-    version("llama-index-core"),
-)
+print(f"nvrerank-helpers {version('nvrerank-helpers')}, LlamaIndex {version('llama-index-core')}")
 
 # %% [markdown]
 # ## Which service answers?
