@@ -1,4 +1,4 @@
-"""The command line: `python -m nvrerank_helpers demo`."""
+"""The command line: `python -m nvrerank_helpers demo` and `python -m nvrerank_helpers check`."""
 
 import argparse
 import importlib.util
@@ -26,9 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="rerank every test question and print what it brings")
     demo.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
+    check = commands.add_parser("check", help="check a service: ready, model served, a tiny ranking")
+    check.add_argument("--base-url", metavar="ADDRESS", help="of your own NIM; NVIDIA_BASE_URL, else the API catalog")
+    check.add_argument("--model", metavar="ID", help="the catalog's current one, or the first that the NIM serves")
     asked = parser.parse_args(arguments)
     try:
-        return _demo(asked.json)
+        return _demo(asked.json) if asked.command == "demo" else _check(asked.base_url, asked.model)
     except (RerankError, StandInError, ValueError, OSError) as error:
         print(f"nvrerank_helpers: {error}", file=sys.stderr)
         return 1
@@ -41,6 +44,14 @@ def _demo(json_file: Path | None) -> int:
 
     demo.main(json_file)
     return 0
+
+
+def _check(base_url: str | None, model: str | None) -> int:
+    from nvrerank_helpers.reranker import NVIDIARerank
+
+    report = NVIDIARerank(base_url=base_url, model=model).check()
+    print(report)
+    return 0 if report.passed else 1
 
 
 if __name__ == "__main__":

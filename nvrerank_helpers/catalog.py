@@ -1,16 +1,23 @@
 """The hosted models as data, and the rules that turn an address into the URL to post to."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from nvrerank_helpers.errors import ModelRetired
+
 CATALOG_ADDRESS = "https://ai.api.nvidia.com"
 CATALOG_HOSTS = {"ai.api.nvidia.com", "integrate.api.nvidia.com"}
+LATER_ADDRESS = "https://api.nvcf.nvidia.com"  # where the catalog's later answers are asked for
+LATER_PATH = "/v2/nvcf/pexec/status/"
 LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
-DEFAULT_MODEL = "nvidia/llama-nemotron-rerank-vl-1b-v2"
 MAX_PASSAGES = 512  # per request; NIM 2.0 documentation, confirmed by users of 1.x
+DEFAULT_MODEL = "nvidia/llama-nemotron-rerank-vl-1b-v2"
+
+DialectName = Literal["ranking", "rerank"]
 
 
 @dataclass(frozen=True)
@@ -20,27 +27,85 @@ class HostedModel:
     Attributes:
         id: The `model` value of a request.
         status: `live` (seen working), `retired` (answers 410 or 404), or `unknown`.
-        token_limit: Tokens of query and passage together.
+        token_limit: Tokens of query and passage together; None where it is not known.
+        passage_limit: Passages of one request.
+        images: Whether passages may be images; None where it is not known.
         end_of_life: Date as `YYYY-MM-DD`, where it is known.
+        replacement: Id of the model to use instead.
         source: Where the status comes from.
+        address: The endpoint's whole URL, where it does not follow the naming rule.
+
+    Example:
+        A model of your own, or a correction, is one line:
+
+        >>> CATALOG["me/my-model"] = HostedModel("me/my-model", "live", address="https://ai.api.nvidia.com/v1/mine")
+        >>> CATALOG.pop("me/my-model").url
+        'https://ai.api.nvidia.com/v1/mine'
     """
 
     id: str
-    status: Literal["live", "unknown", "retired"]
-    token_limit: int
+    status: Literal["live", "unknown", "retired"] = "unknown"
+    token_limit: int | None = None
+    passage_limit: int = MAX_PASSAGES
+    images: bool | None = None
     end_of_life: str | None = None
+    replacement: str | None = None
     source: str = ""
+    address: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Return the endpoint's whole URL; nothing is appended to it."""
+        return self.address or CATALOG_ADDRESS + hosted_path(self.id)
 
 
+# Statuses as they were known in October 2026. `unknown`: neither seen working nor known to be gone.
 CATALOG: dict[str, HostedModel] = {
     model.id: model
     for model in (
-        HostedModel(DEFAULT_MODEL, "live", 8192, source="default of NVIDIA's own retrieval documentation, 2026-08"),
-        HostedModel("nvidia/llama-nemotron-rerank-1b-v2", "unknown", 8192, source="model page: downloadable"),
+        HostedModel(DEFAULT_MODEL, "live", 8192, images=True, source="default of NVIDIA's own retrieval documentation"),
         HostedModel(
-            "nvidia/llama-3.2-nv-rerankqa-1b-v2", "retired", 8192, "2026-05-18", source="the endpoint answers 410"
+            "nvidia/llama-nemotron-rerank-1b-v2", "unknown", 8192, images=False, source="model page: downloadable"
         ),
-        HostedModel("nvidia/nv-rerankqa-mistral-4b-v3", "retired", 512, source="gone from NVIDIA's clients, 2026-01"),
+        HostedModel("nvidia/llama-nemotron-rerank-500m-v2", "unknown", 8192, images=False, source="NIM 1.10 notes"),
+        HostedModel(
+            "nvidia/llama-3.2-nemoretriever-500m-rerank-v2", "unknown", 8192, images=False, source="model page"
+        ),
+        HostedModel(
+            "nvidia/llama-3.2-nv-rerankqa-1b-v2",
+            "retired",
+            8192,
+            images=False,
+            end_of_life="2026-05-18",
+            replacement=DEFAULT_MODEL,
+            source="the endpoint answers 410",
+        ),
+        HostedModel(
+            "nvidia/llama-3.2-nv-rerankqa-1b-v1",
+            "unknown",
+            8192,
+            images=False,
+            replacement=DEFAULT_MODEL,
+            source="superseded by v2, which is retired",
+        ),
+        HostedModel(
+            "nvidia/nv-rerankqa-mistral-4b-v3",
+            "retired",
+            512,
+            images=False,
+            replacement=DEFAULT_MODEL,
+            source="the endpoint answers 404; gone from NVIDIA's clients since 2026-01",
+        ),
+        HostedModel(
+            "nv-rerank-qa-mistral-4b:1",
+            "retired",
+            512,
+            images=False,
+            end_of_life="2026-08-24",
+            replacement=DEFAULT_MODEL,
+            source="banner on the model page",
+            address=f"{CATALOG_ADDRESS}/v1/retrieval/nvidia/reranking",
+        ),
     )
 }
 
@@ -50,15 +115,21 @@ class Endpoint:
     """Where to post a ranking request.
 
     Attributes:
-        ranking_url: The whole URL of the ranking route.
+        ranking_url: The whole URL to post to.
         service_url: The service's address up to and with `/v1`, where models and health are asked; None for an
-            endpoint of the API catalog, which offers neither.
-        hosted: Whether this is NVIDIA's API catalog, where an inherited key may go.
+            endpoint that offers neither.
+        later_url: Where an answer that comes later (status 202) is asked for; None where there is no such thing.
+        in_catalog: Whether the URL was found by the model's id: retired models are refused then.
+        hosted: Whether this is a host of NVIDIA's API catalog, where an inherited key may go.
+        dialect: `ranking` as a NIM speaks it, or `rerank` as NVIDIA's inference gateway, vLLM and others do.
     """
 
     ranking_url: str
-    service_url: str | None
-    hosted: bool
+    service_url: str | None = None
+    later_url: str | None = None
+    in_catalog: bool = False
+    hosted: bool = False
+    dialect: DialectName = "ranking"
 
 
 def hosted_path(model: str) -> str:
@@ -69,6 +140,33 @@ def hosted_path(model: str) -> str:
         '/v1/retrieval/nvidia/llama-3_2-nv-rerankqa-1b-v2/reranking'
     """
     return f"/v1/retrieval/{model.replace('.', '_')}/reranking"
+
+
+def known(model: str) -> HostedModel:
+    """Return what the table has of a model, or an entry by the naming rule."""
+    return CATALOG.get(model, HostedModel(model))
+
+
+def check_status(model: str) -> None:
+    """Raise before anything is sent to a hosted model that is known to be gone; warn of one that is not known at all.
+
+    Raises:
+        ModelRetired: With date and replacement, as far as they are known.
+    """
+    entry = known(model)
+    if model not in CATALOG:
+        warnings.warn(
+            f"{model} is not in the table of hosted models (nvrerank_helpers.catalog.CATALOG); {entry.url} follows "
+            "from its name.",
+            stacklevel=4,
+        )
+    if entry.status == "retired":
+        since = f" since {entry.end_of_life}" if entry.end_of_life else ""
+        raise ModelRetired(
+            f"The API catalog no longer serves {model}{since}: {entry.source}",
+            hint=f"Use {entry.replacement or 'a live model'}, or pass allow_retired=True if you know better.",
+            model=model,
+        )
 
 
 def is_hosted(base_url: str | None) -> bool:
@@ -86,12 +184,12 @@ def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str]
 
     Args:
         base_url: A NIM's address with or without scheme, `/v1`, `/ranking` or trailing slash; the whole URL of a
-            `/reranking` endpoint; any address of the API catalog; or None, which means the catalog.
+            `/reranking` or `/rerank` endpoint; any address of the API catalog; or None, which means the catalog.
         model: Id of the model; the catalog has one URL a model. None means its default.
         environ: Where `NVRERANK_CATALOG_URL` is looked up: the address of a local service that plays the catalog.
 
     Returns:
-        The endpoint. It never holds `//ranking` or `/v1/v1`.
+        The endpoint. Its URLs never hold `//ranking` or `/v1/v1`.
 
     Raises:
         ValueError: The address cannot be used; the message says why.
@@ -106,27 +204,31 @@ def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str]
     segments = [segment for segment in parts.path.split("/") if segment]
     address = f"{parts.scheme}://{parts.netloc}"
     if segments[-1:] == ["reranking"]:
-        return Endpoint("/".join([address, *segments]), None, hosted=False)
+        return Endpoint("/".join([address, *segments]))
+    if segments[-1:] == ["rerank"]:
+        return Endpoint("/".join([address, *segments]), dialect="rerank")
     if segments[-1:] in (["ranking"], ["models"]):
         segments.pop()
     if segments[-1:] != ["v1"]:
         segments.append("v1")
     service_url = "/".join([address, *segments])
-    return Endpoint(f"{service_url}/ranking", service_url, hosted=False)
+    return Endpoint(f"{service_url}/ranking", service_url)
 
 
 def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str]) -> Endpoint:
     parts = parsed_address(base_url or CATALOG_ADDRESS)
     if parts.path.endswith("/reranking"):
-        return Endpoint(f"https://{parts.hostname}{parts.path}", None, hosted=True)
-    address = environ.get("NVRERANK_CATALOG_URL", CATALOG_ADDRESS).rstrip("/")
-    local = address != CATALOG_ADDRESS
-    if local and parsed_address(address).hostname not in LOOPBACK_HOSTS:
+        return Endpoint(f"https://{parts.hostname}{parts.path}", later_url=LATER_ADDRESS + LATER_PATH, hosted=True)
+    url = known(model).url
+    local = environ.get("NVRERANK_CATALOG_URL", "").rstrip("/")
+    if not local:
+        return Endpoint(url, later_url=LATER_ADDRESS + LATER_PATH, in_catalog=True, hosted=True)
+    if parsed_address(local).hostname not in LOOPBACK_HOSTS:
         raise ValueError(
-            f"NVRERANK_CATALOG_URL is {address!r}: only a service on this machine (127.0.0.1, localhost) may play "
+            f"NVRERANK_CATALOG_URL is {local!r}: only a service on this machine (127.0.0.1, localhost) may play "
             "the API catalog. Use base_url for any other service."
         )
-    return Endpoint(address + hosted_path(model), None, hosted=not local)
+    return Endpoint(local + urlsplit(url).path, later_url=local + LATER_PATH, in_catalog=True)
 
 
 def parsed_address(address: str) -> SplitResult:
@@ -151,12 +253,12 @@ def parsed_address(address: str) -> SplitResult:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"base_url {address!r} is not an address: {error}") from None
+    if parts.username or parts.password:
+        raise ValueError("base_url holds a user name or password: pass a key as api_key instead")
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"base_url {address!r} starts with {parts.scheme}://, use http:// or https://")
     if not parts.hostname or port == 0 or any(character.isspace() for character in text):
         raise ValueError(f"base_url {address!r} is not an address: write it like http://localhost:1976/v1")
-    if parts.username or parts.password:
-        raise ValueError("base_url holds a user name or password: pass a key as api_key instead")
     if parts.query or parts.fragment:
         raise ValueError(f"base_url {address!r} has a query or fragment: give only host, port and path")
     return parts

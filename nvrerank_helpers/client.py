@@ -1,52 +1,45 @@
-"""The only module that talks HTTP: a query and its passages in, one logit a passage out, sync and async."""
+"""A query and its passages in, one logit a passage out: batches over HTTP, sync and async."""
 
 import asyncio
 import contextvars
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Self
+from contextlib import contextmanager
+from typing import Any, Self
 
 import httpx
-from httpx_retries import Retry, aretry_request, retry_request
+from httpx_retries import aretry_request, retry_request
 from pydantic import SecretStr
 
 from nvrerank_helpers.catalog import MAX_PASSAGES, Endpoint
 from nvrerank_helpers.connections import BearerAuth, Connections
-from nvrerank_helpers.errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable
-from nvrerank_helpers.protocol import (
-    Passage,
-    Payload,
-    Truncate,
-    parsed_answer,
-    parsed_model_ids,
-    ranking_payload,
+from nvrerank_helpers.errors import (
+    InvalidAnswer,
+    RerankError,
+    RerankTimeout,
+    ServiceUnreachable,
+    StatusError,
     status_error,
 )
+from nvrerank_helpers.protocol import (
+    DIALECTS,
+    Answer,
+    Batch,
+    Passage,
+    Ranked,
+    Truncate,
+    batches,
+    joined,
+    parsed_answer,
+    parsed_model_ids,
+)
+from nvrerank_helpers.retries import GaveUp, Patience
 
-RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
-LONGEST_WAIT = 30.0  # seconds between two tries, also when the service asks for more
-TIMEOUT = 60.0  # seconds for each phase of a request; a NIM itself gives up after 120
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """What one call to `rank` brought.
-
-    Attributes:
-        logits: One raw score a passage, in the order in which the passages were given.
-        tokens: Tokens that the service counted, 0 where it does not say.
-        requests: Requests sent, retries not counted.
-        retries: Requests that had to be sent again.
-        seconds: Wall time of the call.
-    """
-
-    logits: list[float]
-    tokens: int
-    requests: int
-    retries: int
-    seconds: float
+TIMEOUT, DEADLINE, MAX_RETRIES = 60.0, 120.0, 3  # a NIM itself gives a request up after 120 s
+LATER_PAUSE = 0.1  # seconds between two questions whether a later answer is there
+REQUEST_ID = re.compile(r"[\w-]{1,128}")
 
 
 class RankingClient:
@@ -58,8 +51,11 @@ class RankingClient:
         api_key: Key to send, or None to send none.
         max_batch_size: Passages of one request, at least 1 and at most what the model takes (512).
         max_concurrency: Requests in flight at once.
-        timeout: Seconds for connecting, sending and each wait for data; one number for each phase.
-        max_retries: How often a request is sent again after a connection error, 408, 429, 500, 502, 503 or 504.
+        timeout: Seconds for connecting, for sending and for each wait for data.
+        max_retries: How often a request is sent again after a connection error, a timeout, 408, 429, 500, 502, 503
+            or 504.
+        deadline: Seconds for a call with all its requests, their retries and the waits between them. `Retry-After`
+            is obeyed up to 30 s and within the deadline; a longer wait fails at once.
         http_client: The caller's own client, with its proxies and certificates; it is never closed here.
         async_http_client: The same for the async methods.
 
@@ -78,22 +74,17 @@ class RankingClient:
         max_batch_size: int = MAX_PASSAGES,
         max_concurrency: int = 8,
         timeout: float = TIMEOUT,
-        max_retries: int = 3,
+        max_retries: int = MAX_RETRIES,
+        deadline: float = DEADLINE,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._dialect = DIALECTS[endpoint.dialect]
         self.max_batch_size = max_batch_size
         self.max_concurrency = max_concurrency
         self._auth = BearerAuth(api_key) if api_key else None
-        self._timeout = timeout
-        self._retry = Retry(
-            total=max_retries,
-            allowed_methods=("GET", "POST"),
-            status_forcelist=RETRIED_STATUS,
-            backoff_factor=0.25,
-            max_backoff_wait=LONGEST_WAIT,
-        )
+        self._timeout, self._max_retries, self._deadline = timeout, max_retries, deadline
         self._connections = Connections(max_concurrency, http_client, async_http_client)
         self.model = model or ""  # an error while asking for the models names the one that was asked for
         if not model:
@@ -111,17 +102,39 @@ class RankingClient:
             One logit a passage, and what the call cost.
 
         Raises:
-            RerankError: The service could not be reached, refused, or answered something else; see `errors`.
+            RerankError: The service could not be reached, refused, or answered something else; see `errors`. One
+                failing request fails the call; `passages` of the error says which passages it held.
         """
-        started = time.perf_counter()
-        payloads = self._payloads(query, passages, truncate)
-        return _ranked(payloads, self._post_all(payloads), started)
+        started = time.monotonic()
+        parts, ends = self._batches(query, passages, truncate), started + self._deadline
+        if len(parts) <= 1:  # a thread pool would cost more than it saves
+            return joined([self._rank_batch(part, ends) for part in parts], time.monotonic() - started)
+        pool = ThreadPoolExecutor(min(self.max_concurrency, len(parts)), "rerank")
+        try:
+            futures = [pool.submit(contextvars.copy_context().run, self._rank_batch, part, ends) for part in parts]
+            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [future for future in ended if future.exception()]
+            return joined([future.result() for future in failed or futures], time.monotonic() - started)
+        finally:  # after a failure, batches that have not started never do, and nobody waits for the others
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def arank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> Ranked:
         """Score every passage against the query; the async twin of `rank`."""
-        started = time.perf_counter()
-        payloads = self._payloads(query, passages, truncate)
-        return _ranked(payloads, await self._apost_all(payloads), started)
+        started = time.monotonic()
+        free = asyncio.Semaphore(self.max_concurrency)
+
+        async def rank_batch(batch: Batch) -> tuple[Answer, int]:
+            async with free:
+                return await self._arank_batch(batch, started + self._deadline)
+
+        tasks = [asyncio.create_task(rank_batch(part)) for part in self._batches(query, passages, truncate)]
+        try:
+            return joined(await asyncio.gather(*tasks), time.monotonic() - started)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
 
     def model_ids(self) -> list[str]:
         """Ask the service which models it serves.
@@ -131,92 +144,100 @@ class RankingClient:
 
         Raises:
             RerankError: The service could not be reached, or its answer is not a list of models.
-            ValueError: The endpoint belongs to the API catalog, whose list holds no rerankers.
+            ValueError: The endpoint offers no such list; that of the API catalog holds no rerankers.
         """
         if self.endpoint.service_url is None:
-            raise ValueError("This endpoint lists no models: name one with `model`.")
-        url = f"{self.endpoint.service_url}/models"
-        try:
-            response = retry_request(self._connections.sync_client(), "GET", url, retry=self._retry, **self._options())
-        except httpx.HTTPError as error:
-            raise self._transport_error(error, url) from error
-        self._raise_for_status(response)
-        return parsed_model_ids(response.content)
+            raise ValueError(f"{self.endpoint.ranking_url} lists no models: name one with `model`.")
+        with self._errors(f"{self.endpoint.service_url}/models", time.monotonic() + self._deadline) as (url, patience):
+            response = retry_request(self._connections.sync_client(), "GET", url, **self._options(patience))
+            return parsed_model_ids(_content(response))
 
-    def _payloads(self, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> list[Payload]:
-        return [
-            ranking_payload(self.model, query, passages[start : start + self.max_batch_size], truncate)
-            for start in range(0, len(passages), self.max_batch_size)
-        ]
+    def is_ready(self) -> bool | None:
+        """Ask once whether the service is ready to rank; None where it has no route for that.
 
-    def _post_all(self, payloads: list[Payload]) -> list[httpx.Response]:
-        if len(payloads) <= 1:  # a thread pool would cost more than it saves
-            return [self._post(payload) for payload in payloads]
-        pool = ThreadPoolExecutor(min(self.max_concurrency, len(payloads)), "rerank")
-        try:
-            futures = [pool.submit(contextvars.copy_context().run, self._post, payload) for payload in payloads]
-            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [future for future in ended if future.exception()]
-            return [future.result() for future in failed or futures]
-        finally:  # after a failure, batches that have not started never do, and nobody waits for the others
-            pool.shutdown(wait=False, cancel_futures=True)
+        Raises:
+            ServiceUnreachable: The service could not be reached.
+        """
+        if self.endpoint.service_url is None:
+            return None
+        with self._errors(f"{self.endpoint.service_url}/health/ready", time.monotonic() + self._deadline) as (url, _):
+            status = self._connections.sync_client().get(url, timeout=self._timeout).status_code
+        return None if status == httpx.codes.NOT_FOUND else status == httpx.codes.OK
 
-    async def _apost_all(self, payloads: list[Payload]) -> list[httpx.Response]:
-        free = asyncio.Semaphore(self.max_concurrency)
+    def _batches(self, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> list[Batch]:
+        return batches(self.model, query, passages, truncate, self.max_batch_size, self._dialect)
 
-        async def post(payload: Payload) -> httpx.Response:
-            async with free:
-                return await self._apost(payload)
+    def _rank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
+        client = self._connections.sync_client()
+        with self._errors(self.endpoint.ranking_url, ends, batch.passages) as (url, patience):
+            response = retry_request(client, "POST", url, json=batch.payload, **self._options(patience))
+            while later := self._later(response, patience):
+                time.sleep(LATER_PAUSE)
+                response = retry_request(client, "GET", later, **self._options(patience))
+            return self._answer(response, batch), patience.attempts_made
 
-        tasks = [asyncio.create_task(post(payload)) for payload in payloads]
-        try:
-            return await asyncio.gather(*tasks)
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
-
-    def _post(self, payload: Payload) -> httpx.Response:
-        url = self.endpoint.ranking_url
-        try:
-            response = retry_request(
-                self._connections.sync_client(), "POST", url, retry=self._retry, json=payload, **self._options()
-            )
-        except httpx.HTTPError as error:
-            raise self._transport_error(error, url) from error
-        return self._raise_for_status(response)
-
-    async def _apost(self, payload: Payload) -> httpx.Response:
-        url = self.endpoint.ranking_url
+    async def _arank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
         client = await self._connections.async_client()
-        try:
-            response = await aretry_request(client, "POST", url, retry=self._retry, json=payload, **self._options())
-        except httpx.HTTPError as error:
-            raise self._transport_error(error, url) from error
-        return self._raise_for_status(response)
+        with self._errors(self.endpoint.ranking_url, ends, batch.passages) as (url, patience):
+            response = await aretry_request(client, "POST", url, json=batch.payload, **self._options(patience))
+            while later := self._later(response, patience):
+                await asyncio.sleep(LATER_PAUSE)
+                response = await aretry_request(client, "GET", later, **self._options(patience))
+            return self._answer(response, batch), patience.attempts_made
 
-    def _options(self) -> dict[str, object]:
+    def _options(self, patience: Patience) -> dict[str, Any]:
         # Without a key of ours the caller's client keeps its own way to authenticate.
         auth = {"auth": self._auth} if self._auth else {}
-        # A redirect would be answered at a host that nobody named, so it is reported instead of followed.
-        return auth | {"follow_redirects": False, "timeout": self._timeout, "headers": {"Accept": "application/json"}}
+        return auth | {
+            "retry": patience,
+            "extensions": {"timeout": patience.request_timeout},
+            # A redirect would be answered at a host that nobody named, so it is reported instead of followed.
+            "follow_redirects": False,
+            "headers": {"Accept": "application/json"},
+        }
 
-    def _raise_for_status(self, response: httpx.Response) -> httpx.Response:
-        if response.status_code == httpx.codes.OK:
-            return response
-        if response.is_success:
-            raise InvalidAnswer(f"The service answered {response.status_code} where 200 was expected.")
-        request_id = response.headers.get("nvcf-reqid") or response.headers.get("x-request-id")
-        url = str(response.request.url)
-        raise status_error(response.status_code, response.content, model=self.model, url=url, request_id=request_id)
+    def _later(self, response: httpx.Response, patience: Patience) -> str | None:
+        """Return where to ask for an answer that is not there yet, as NVIDIA's catalog may say with status 202."""
+        request_id: str = response.headers.get("nvcf-reqid", "")
+        if response.status_code != httpx.codes.ACCEPTED or not self.endpoint.later_url:
+            return None
+        if not REQUEST_ID.fullmatch(request_id):
+            raise InvalidAnswer("The service promised a later answer (202) and did not say under which request id.")
+        if patience.left <= LATER_PAUSE:
+            raise RerankTimeout("The answer that the service promised for later (202) did not come in time")
+        return f"{self.endpoint.later_url}{request_id}"
 
-    def _transport_error(self, error: httpx.HTTPError, url: str) -> RerankError:
+    def _answer(self, response: httpx.Response, batch: Batch) -> Answer:
+        return parsed_answer(_content(response), len(batch.passages), self._dialect)
+
+    @contextmanager
+    def _errors(self, url: str, ends: float, passages: range | None = None) -> Iterator[tuple[str, Patience]]:
+        """Give a request its address and its patience, and turn whatever goes wrong into an error of ours."""
+        try:
+            try:
+                yield url, Patience(self._max_retries, self._timeout, ends)
+            except GaveUp as end:
+                raise self._gave_up(end) from None
+            except httpx.HTTPError as error:
+                raise self._transport_error(error) from error
+        except RerankError as error:
+            error.model = error.model or self.model
+            error.url = error.url or url
+            error.passages = passages
+            raise
+
+    def _gave_up(self, end: GaveUp) -> RerankError:
+        if isinstance(end.outcome, httpx.Response):
+            error: RerankError = _refusal(end.outcome)
+        else:
+            error = self._transport_error(end.outcome)
+        error.hint = f"Try again in {end.wait:.0f} seconds: {end}, longer than this call may take. {error.hint}"
+        return error
+
+    def _transport_error(self, error: Exception) -> RerankError:
         if isinstance(error, httpx.TimeoutException):
-            message = f"The reranking service did not answer within {self._timeout:g} seconds"
-            return RerankTimeout(message, model=self.model, url=url)
-        message = f"The reranking service could not be reached: {error or type(error).__name__}"
-        return ServiceUnreachable(message, model=self.model, url=url)
+            return RerankTimeout(f"The reranking service did not answer within {self._timeout:g} seconds")
+        return ServiceUnreachable(f"The reranking service could not be reached: {error or type(error).__name__}")
 
     def close(self) -> None:
         """Close the connections of the sync methods; a later call opens new ones."""
@@ -239,15 +260,14 @@ class RankingClient:
         await self.aclose()
 
 
-def _ranked(payloads: Sequence[Payload], responses: Sequence[httpx.Response], started: float) -> Ranked:
-    answers = [
-        parsed_answer(response.content, len(payload["passages"]))
-        for payload, response in zip(payloads, responses, strict=True)
-    ]
-    return Ranked(
-        logits=[logit for answer in answers for logit in answer.logits],
-        tokens=sum(answer.tokens for answer in answers),
-        requests=len(responses),
-        retries=sum(response.extensions["retry"].attempts_made for response in responses),
-        seconds=time.perf_counter() - started,
-    )
+def _content(response: httpx.Response) -> bytes:
+    if response.status_code == httpx.codes.OK:
+        return response.content
+    if response.is_success:
+        raise InvalidAnswer(f"The service answered {response.status_code} where 200 was expected.")
+    raise _refusal(response)
+
+
+def _refusal(response: httpx.Response) -> StatusError:
+    request_id = response.headers.get("nvcf-reqid") or response.headers.get("x-request-id")
+    return status_error(response.status_code, response.content, request_id=request_id)

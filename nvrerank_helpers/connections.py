@@ -1,6 +1,7 @@
 """The HTTP clients of a `RankingClient`: made when first needed, reused, and closed when their time is over."""
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator
@@ -46,25 +47,38 @@ class Connections:
         self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep_alive)
         self._given = http_client
         self._given_async = async_http_client
+        self._inherited: list[object] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
         self._own: httpx.Client | None = None
         # An AsyncClient belongs to the event loop of its first request: a later loop needs its own.
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClient] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+
+    def _leave_to_the_parent(self) -> None:
+        """After a fork, begin anew: sockets shared with the parent must neither be used here nor be closed."""
+        if self._process != os.getpid():
+            self._inherited += [self._own, *self._loops.values()]
+            self._begin()
 
     def sync_client(self) -> httpx.Client:
         """Return the caller's client or our own, made once however many threads ask first."""
         if self._given:
             return self._given
+        self._leave_to_the_parent()
         with self._lock:
             if self._own is None:
                 self._own = httpx.Client(limits=self._limits)
-                weakref.finalize(self, self._own.close)
+                weakref.finalize(self, _close_in, os.getpid(), self._own)
             return self._own
 
     async def async_client(self) -> httpx.AsyncClient:
         """Return the caller's client, or our own for the running event loop."""
         if self._given_async:
             return self._given_async
+        self._leave_to_the_parent()
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._loops:
@@ -86,6 +100,11 @@ class Connections:
         kept = self._loops.pop(asyncio.get_running_loop(), None)
         if kept:
             await kept.client.aclose()
+
+
+def _close_in(process: int, client: httpx.Client) -> None:
+    if process == os.getpid():
+        client.close()
 
 
 class _LoopClient:

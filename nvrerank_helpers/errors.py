@@ -20,6 +20,8 @@ RerankError
 Wrong arguments are a `ValueError`, as everywhere in Python.
 """
 
+import json
+
 
 class RerankError(Exception):
     """Something between the nodes and their new order went wrong.
@@ -32,6 +34,10 @@ class RerankError(Exception):
         request_id: The server's name for the request, to quote in a support case.
         model: Id of the model that was asked.
         url: Address that was asked, without credentials.
+
+    Attributes:
+        passages: Which of the passages of the call the failing request held, where it was one of several.
+        node_ids: The ids of their nodes, where `NVIDIARerank` was called.
 
     Example:
         >>> print(RerankError("The service said no.", hint="Ask again."))
@@ -59,14 +65,17 @@ class RerankError(Exception):
         self.request_id = request_id
         self.model = model
         self.url = url
+        self.passages: range | None = None
+        self.node_ids: list[str] = []
 
     def __str__(self) -> str:
-        asked = ", ".join(
-            f"{name} {value}"
-            for name, value in {"model": self.model, "address": self.url, "request id": self.request_id}.items()
-            if value
-        )
+        known = {"model": self.model, "address": self.url, "request id": self.request_id, "nodes": self._nodes()}
+        asked = ", ".join(f"{name} {value}" for name, value in known.items() if value)
         return f"{self.args[0]}{f' ({asked})' if asked else ''}\n  What to do: {self.hint}"
+
+    def _nodes(self) -> str:
+        ends = self.node_ids[:1] + self.node_ids[1:][-1:]
+        return " to ".join(map(repr, ends))
 
 
 class ServiceUnreachable(RerankError):
@@ -196,3 +205,61 @@ def status_error_class(status: int, words: str) -> type[StatusError]:
         return PassageTooLong
     fallback = ServerError if status >= 500 else RequestRefused
     return BY_STATUS.get(status, fallback)
+
+
+def status_error(
+    status: int, body: bytes, *, model: str | None = None, url: str | None = None, request_id: str | None = None
+) -> StatusError:
+    """Turn an error answer into an exception that keeps the server's own words.
+
+    Args:
+        status: HTTP status of 300 or more.
+        body: What the service sent.
+        model: Id of the model that was asked.
+        url: Address that was asked.
+        request_id: The service's name for the request.
+
+    Returns:
+        The exception to raise.
+
+    Example:
+        >>> error = status_error(410, b'{"detail": "end of life"}', model="m", url="u")
+        >>> type(error).__name__, error.detail
+        ('ModelRetired', 'end of life')
+    """
+    words = servers_words(body)
+    message = f"The reranking service answered {status}{f': {words}' if words else ' without a reason'}"
+    kind = status_error_class(status, words)
+    return kind(message, status=status, detail=words or None, request_id=request_id, model=model, url=url)
+
+
+def servers_words(body: bytes) -> str:
+    """Find the explanation in an error answer.
+
+    NVIDIA's services put it under `detail`, `message`, `error` or `title`, or send plain text; FastAPI sends a list
+    of objects under `detail`.
+
+    Example:
+        >>> servers_words(b'{"object": "error", "message": "Input length 9000 exceeds maximum"}')
+        'Input length 9000 exceeds maximum'
+    """
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return excerpt(body)
+    if not isinstance(answer, dict):
+        return excerpt(body)
+    for key in ("detail", "message", "error", "title"):
+        value = answer.get(key)
+        if isinstance(value, list):
+            value = "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in value)
+        if isinstance(value, dict):
+            value = value.get("message")
+        if isinstance(value, str) and value:
+            return value[:500]
+    return excerpt(body)
+
+
+def excerpt(body: bytes) -> str:
+    """Return the beginning of a body as text on one line, for an error message."""
+    return " ".join(body[:400].decode("utf-8", errors="replace").split())[:200]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from nvrerank_helpers.catalog import Endpoint
+
 KEY_VARIABLE = "NVIDIA_API_KEY"
 _KEY = re.compile(r"nvapi-[\w-]+")
 
@@ -48,6 +50,32 @@ def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = 
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("The API key holds blanks or characters that no key has: copy it again, by itself.")
     return Key(SecretStr(text), inherited=not (raw or "").strip())
+
+
+def key_for(target: Endpoint, given: SecretStr | None) -> SecretStr | None:
+    """Return the key to send: one from the environment goes to the API catalog and nowhere else.
+
+    Args:
+        target: Where the request goes.
+        given: A key that the caller passed for it.
+
+    Returns:
+        The key, or None to send none.
+
+    Raises:
+        ValueError: The API catalog is asked and there is no key.
+
+    Example:
+        >>> key_for(Endpoint("http://nim/v1/ranking"), SecretStr("nvapi-example"))
+        SecretStr('**********')
+    """
+    key = find_key(given)
+    if target.hosted and key is None:
+        raise ValueError(
+            "NVIDIA's API catalog needs a key: set NVIDIA_API_KEY (make one at build.nvidia.com), give base_url of "
+            "your own NIM, or call nvrerank_helpers.connect() to work with the local stand-in."
+        )
+    return key.secret if key and (target.hosted or not key.inherited) else None
 
 
 def redact(text: str) -> str:

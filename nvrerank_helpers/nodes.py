@@ -1,8 +1,48 @@
-"""Copies of nodes that carry facts for display."""
+"""From nodes to passages, and back to nodes that carry facts for display."""
 
 from typing import Any
 
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, MetadataMode
+
+from nvrerank_helpers.images import has_image, image_of, without_image
+from nvrerank_helpers.protocol import Passage
+
+
+def passage_of(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None) -> Passage:
+    """Return what is sent of a node: its text, its image, or both.
+
+    Args:
+        node: The node.
+        mode: Which metadata stands before the text.
+        takes_images: Whether the model takes images; None where that is not known.
+
+    Returns:
+        The passage. An empty text beside an image is left out, because NIM 2 refuses it.
+
+    Raises:
+        ValueError: The node has neither text nor image, text that is no Unicode, or an image that cannot be sent.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> passage_of(TextNode(text="two roads"), MetadataMode.EMBED, takes_images=False)
+        {'text': 'two roads'}
+    """
+    image = None
+    if takes_images or has_image(node):
+        image = image_of(node)
+    if image and takes_images is False:
+        raise ValueError(
+            f"Node {node.node_id!r} has an image and the model reads text only: choose a model for images."
+        )
+    text = (without_image(node) if image else node).get_content(metadata_mode=mode)
+    if not text.strip() and not image:
+        raise ValueError(f"Node {node.node_id!r} has neither text nor image to rank: leave it out or give it some.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Node {node.node_id!r} holds text that is not valid Unicode: {error}") from None
+    passage: Passage = {"text": text} if text.strip() else {}
+    return passage | ({"image": image} if image else {})
 
 
 def annotated(node: BaseNode, **facts: Any) -> BaseNode:

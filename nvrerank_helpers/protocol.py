@@ -2,28 +2,35 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
-from nvrerank_helpers.errors import InvalidAnswer, StatusError, status_error_class
+from nvrerank_helpers.errors import InvalidAnswer, excerpt
 
 Truncate = Literal["NONE", "END"]
 
 
-class Passage(TypedDict):
-    """One passage of a request."""
+class Passage(TypedDict, total=False):
+    """One passage of a request: a text, an image as a data URL, or both."""
 
     text: str
+    image: str
 
 
-class Payload(TypedDict):
-    """The body of a ranking request: the four documented fields and nothing else, since NIM 2 refuses any other."""
+@dataclass(frozen=True)
+class Dialect:
+    """Where two protocols for the same thing differ.
 
-    model: str
-    query: Passage
-    passages: list[Passage]
-    truncate: NotRequired[Truncate]
+    Attributes:
+        payload: Builds the body of a request from model, query, passages and truncate.
+        entries: Where an answer has its list.
+        score: Where an entry of that list has its number.
+    """
+
+    payload: Callable[[str, str, Sequence[Passage], Truncate | None], dict[str, Any]]
+    entries: str
+    score: str
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,40 @@ class Answer:
     tokens: int = 0
 
 
-def ranking_payload(model: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> Payload:
-    """Build the body of a ranking request.
+@dataclass(frozen=True)
+class Ranked:
+    """What one call to `rank` brought.
+
+    Attributes:
+        logits: One raw score a passage, in the order in which the passages were given.
+        tokens: Tokens that the service counted, 0 where it does not say.
+        requests: Requests sent, retries not counted.
+        retries: Requests that had to be sent again.
+        seconds: Wall time of the call.
+    """
+
+    logits: list[float]
+    tokens: int
+    requests: int
+    retries: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One request of a call.
+
+    Attributes:
+        passages: Which of the passages of the call it holds.
+        payload: The body to send.
+    """
+
+    passages: range
+    payload: dict[str, Any]
+
+
+def ranking_payload(model: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> dict[str, Any]:
+    """Build the body of a request to a NIM.
 
     Args:
         model: Id of the model.
@@ -50,24 +89,98 @@ def ranking_payload(model: str, query: str, passages: Sequence[Passage], truncat
             whose default depends on the model.
 
     Returns:
-        The body.
+        The four documented fields and nothing else, since NIM 2 refuses any other.
 
     Example:
         >>> ranking_payload("m", "which way?", [{"text": "two roads"}], "END")["query"]
         {'text': 'which way?'}
     """
-    payload: Payload = {"model": model, "query": {"text": query}, "passages": list(passages)}
-    if truncate:
-        payload["truncate"] = truncate
-    return payload
+    payload = {"model": model, "query": {"text": query}, "passages": list(passages)}
+    return payload | ({"truncate": truncate} if truncate else {})
 
 
-def parsed_answer(body: bytes, count: int) -> Answer:
+def rerank_payload(
+    model: str, query: str, passages: Sequence[Passage], _truncate: Truncate | None = None
+) -> dict[str, Any]:
+    """Build the body of a request to a `/rerank` route, as NVIDIA's inference gateway, vLLM and others have it.
+
+    The dialect knows neither images nor `truncate`.
+
+    Args:
+        model: Id of the model.
+        query: The query, not empty.
+        passages: The passages, texts only.
+
+    Returns:
+        The body; `top_n` asks for every passage, because some services answer with the best few only.
+
+    Raises:
+        ValueError: A passage is an image.
+
+    Example:
+        >>> rerank_payload("m", "which way?", [{"text": "two roads"}])["documents"]
+        ['two roads']
+    """
+    if any("image" in passage for passage in passages):
+        raise ValueError("A /rerank address takes texts only: use the address of a NIM, which ends in /v1, for images.")
+    texts = [passage["text"] for passage in passages]
+    return {"model": model, "query": query, "documents": texts, "top_n": len(texts)}
+
+
+DIALECTS = {
+    "ranking": Dialect(ranking_payload, "rankings", "logit"),
+    "rerank": Dialect(rerank_payload, "results", "relevance_score"),
+}
+
+
+def batches(
+    model: str, query: str, passages: Sequence[Passage], truncate: Truncate | None, size: int, dialect: Dialect
+) -> list[Batch]:
+    """Cut a call into requests.
+
+    Args:
+        model: Id of the model.
+        query: The query, not empty.
+        passages: Any number of passages.
+        truncate: What happens to passages that are too long; see `ranking_payload`.
+        size: Passages of one request at the most, at least 1.
+        dialect: Which protocol the service speaks.
+
+    Returns:
+        The requests, in the order of the passages.
+
+    Example:
+        >>> three = [{"text": "a"}, {"text": "b"}, {"text": "c"}]
+        >>> [batch.passages for batch in batches("m", "q", three, "END", 2, DIALECTS["ranking"])]
+        [range(0, 2), range(2, 3)]
+    """
+    parts = [range(start, min(start + size, len(passages))) for start in range(0, len(passages), size)]
+    return [Batch(part, dialect.payload(model, query, passages[part.start : part.stop], truncate)) for part in parts]
+
+
+def joined(answered: Sequence[tuple[Answer, int]], seconds: float) -> Ranked:
+    """Join the answers to consecutive batches, each with its number of retries.
+
+    Example:
+        >>> joined([(Answer([1.0], 7), 0), (Answer([2.0], 5), 1)], 0.2)
+        Ranked(logits=[1.0, 2.0], tokens=12, requests=2, retries=1, seconds=0.2)
+    """
+    return Ranked(
+        logits=[logit for answer, _ in answered for logit in answer.logits],
+        tokens=sum(answer.tokens for answer, _ in answered),
+        requests=len(answered),
+        retries=sum(retries for _, retries in answered),
+        seconds=seconds,
+    )
+
+
+def parsed_answer(body: bytes, count: int, dialect: Dialect = DIALECTS["ranking"]) -> Answer:
     """Check an answer and bring it into the order of the passages.
 
     Args:
         body: What the service sent with status 200.
         count: How many passages the request had.
+        dialect: Which protocol the service speaks.
 
     Returns:
         The logits in the order of the passages.
@@ -79,14 +192,11 @@ def parsed_answer(body: bytes, count: int) -> Answer:
         >>> parsed_answer(b'{"rankings": [{"index": 1, "logit": 2.5}, {"index": 0, "logit": -1}]}', 2).logits
         [-1.0, 2.5]
     """
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        raise InvalidAnswer(f"The service answered 200 with a body that is not JSON: {excerpt(body)}") from None
-    rankings = answer.get("rankings") if isinstance(answer, dict) else None
+    answer = _loaded(body)
+    rankings = answer.get(dialect.entries) if isinstance(answer, dict) else None
     if not isinstance(rankings, list):
-        raise InvalidAnswer(f"The service answered 200 without a list of rankings: {excerpt(body)}")
-    by_index = dict(_checked(ranking, count) for ranking in rankings)
+        raise InvalidAnswer(f"The service answered 200 without a list of {dialect.entries}: {excerpt(body)}")
+    by_index = dict(_checked(ranking, count, dialect.score) for ranking in rankings)
     if len(rankings) != count or len(by_index) != count:
         raise InvalidAnswer(
             f"The service ranked {len(by_index)} different passages in {len(rankings)} entries; {count} were sent."
@@ -94,14 +204,28 @@ def parsed_answer(body: bytes, count: int) -> Answer:
     return Answer([by_index[index] for index in range(count)], _tokens(answer))
 
 
-def _checked(ranking: object, count: int) -> tuple[int, float]:
+def _loaded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidAnswer(f"The service answered 200 with a body that is not JSON: {excerpt(body)}") from None
+
+
+def _checked(ranking: object, count: int, score: str) -> tuple[int, float]:
     entry = ranking if isinstance(ranking, dict) else {}
-    index, logit = entry.get("index"), entry.get("logit")
+    index, logit = entry.get("index"), entry.get(score)
     if type(index) is not int or not 0 <= index < count:
         raise InvalidAnswer(f"The service ranked a passage that was not sent: index {index!r} of {count}.")
-    if isinstance(logit, bool) or not isinstance(logit, int | float) or not math.isfinite(logit):
+    if isinstance(logit, bool) or not isinstance(logit, int | float) or not _finite(logit):
         raise InvalidAnswer(f"The service scored passage {index} with {logit!r}, which is not a finite number.")
     return index, float(logit)
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # JSON knows integers that no float can hold
+        return False
 
 
 def _tokens(answer: dict[str, Any]) -> int:
@@ -122,9 +246,8 @@ def parsed_model_ids(body: bytes) -> list[str]:
         ['my-model']
     """
     try:
-        answer = json.loads(body)
-        ids = [str(entry["id"]) for entry in answer["data"]]
-    except (ValueError, TypeError, KeyError):
+        ids = [str(entry["id"]) for entry in json.loads(body)["data"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise InvalidAnswer(f"The service's list of models cannot be read: {excerpt(body)}") from None
     if not ids:
         raise InvalidAnswer("The service serves no model.", hint="Name the model with `model`, or restart the service.")
@@ -141,57 +264,23 @@ def descending(logits: Sequence[float]) -> list[int]:
     return sorted(range(len(logits)), key=lambda position: -logits[position])
 
 
-def status_error(status: int, body: bytes, *, model: str, url: str, request_id: str | None = None) -> StatusError:
-    """Turn an error answer into an exception that keeps the server's own words.
+def sigmoid(logit: float, scale: float = 1.0) -> float:
+    """Map a logit to a number from 0 to 1; the order stays.
 
     Args:
-        status: HTTP status of 300 or more.
-        body: What the service sent.
-        model: Id of the model that was asked.
-        url: Address that was asked.
-        request_id: The service's name for the request.
+        logit: A raw score.
+        scale: What the logit is divided by first. NVIDIA's RAG blueprint divides by 10; a threshold for one scale
+            means nothing for another.
 
     Returns:
-        The exception to raise.
+        1 / (1 + exp(-logit / scale)). It is no calibrated probability: NVIDIA publishes no calibration.
 
     Example:
-        >>> error = status_error(410, b'{"detail": "end of life"}', model="m", url="u")
-        >>> type(error).__name__, error.detail
-        ('ModelRetired', 'end of life')
+        >>> round(sigmoid(-1.24), 2), round(sigmoid(-1.24, scale=10), 2)
+        (0.22, 0.47)
     """
-    words = servers_words(body)
-    message = f"The reranking service answered {status}{f': {words}' if words else ' without a reason'}"
-    kind = status_error_class(status, words)
-    return kind(message, status=status, detail=words or None, request_id=request_id, model=model, url=url)
-
-
-def servers_words(body: bytes) -> str:
-    """Find the explanation in an error answer.
-
-    NVIDIA's services put it under `detail`, `message`, `error` or `title`, or send plain text; FastAPI sends a list
-    of objects under `detail`.
-
-    Example:
-        >>> servers_words(b'{"object": "error", "message": "Input length 9000 exceeds maximum"}')
-        'Input length 9000 exceeds maximum'
-    """
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return excerpt(body)
-    if not isinstance(answer, dict):
-        return excerpt(body)
-    for key in ("detail", "message", "error", "title"):
-        value = answer.get(key)
-        if isinstance(value, list):
-            value = "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in value)
-        if isinstance(value, dict):
-            value = value.get("message")
-        if isinstance(value, str) and value:
-            return value[:500]
-    return excerpt(body)
-
-
-def excerpt(body: bytes) -> str:
-    """Return the beginning of a body as text on one line, for an error message."""
-    return " ".join(body[:400].decode("utf-8", errors="replace").split())[:200]
+    value = logit / scale
+    if value >= 0:
+        return 1 / (1 + math.exp(-value))
+    small = math.exp(value)  # exp of a large positive number would overflow
+    return small / (1 + small)

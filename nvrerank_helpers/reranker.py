@@ -1,9 +1,11 @@
 """`NVIDIARerank`: retrieved nodes in, the best of them in a better order out."""
 
+import asyncio
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import httpx
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
@@ -14,15 +16,36 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import SecretStr
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, MAX_PASSAGES, Endpoint, endpoint, is_hosted
-from nvrerank_helpers.client import TIMEOUT, Ranked, RankingClient
-from nvrerank_helpers.keys import find_key
-from nvrerank_helpers.nodes import annotated
-from nvrerank_helpers.protocol import Passage, Truncate, descending
+from nvrerank_helpers.catalog import (
+    CATALOG,
+    DEFAULT_MODEL,
+    MAX_PASSAGES,
+    HostedModel,
+    endpoint,
+    is_hosted,
+    known,
+    check_status,
+)
+from nvrerank_helpers.client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
+from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.keys import find_key, key_for
+from nvrerank_helpers.nodes import annotated, passage_of
+from nvrerank_helpers.preflight import Report, check
+from nvrerank_helpers.protocol import Passage, Ranked, Truncate, descending, sigmoid
 
 dispatcher = get_dispatcher(__name__)
 
-CONNECTION_FIELDS = {"model", "base_url", "max_batch_size", "max_concurrency", "timeout", "max_retries"}
+# Fields that the connection is made from: it is made anew when one of them is assigned.
+CONNECTION_FIELDS = {
+    "model",
+    "base_url",
+    "max_batch_size",
+    "max_concurrency",
+    "timeout",
+    "max_retries",
+    "deadline",
+    "allow_retired",
+}
 
 
 class NVIDIARerank(BaseNodePostprocessor):
@@ -39,23 +62,30 @@ class NVIDIARerank(BaseNodePostprocessor):
             `NVIDIA_BASE_URL`, and without that the API catalog.
         http_client: Your own `httpx.Client`, with its proxies and certificates.
         async_http_client: The same for the async methods.
+        allow_retired: Ask the API catalog also for a model that is known to be gone.
         top_n: How many nodes to return; None returns all, 0 none (and asks nothing).
         max_batch_size: Passages of one request, 1 to 512; more nodes are sent as several requests at once.
         max_concurrency: Requests in flight at once.
         truncate: `END` cuts passages that are too long for the model, `NONE` makes them an error, None leaves it to
             the service.
         metadata_mode: Which metadata stands before the text that is sent, as in the rest of LlamaIndex.
+        score_transform: None gives the raw logit as score, `sigmoid` a number from 0 to 1.
+        sigmoid_scale: What the logit is divided by before the sigmoid; NVIDIA's RAG blueprint takes 10.
+        min_score: Nodes whose score (after the transform) is lower are left out.
         timeout: Seconds for connecting, for sending and for each wait for data.
-        max_retries: How often a request is sent again after a connection error, 408, 429, 500, 502, 503 or 504.
+        max_retries: How often a request is sent again after a connection error, a timeout, 408, 429, 500, 502, 503
+            or 504.
+        deadline: Seconds for a whole call, retries and waits included.
 
     Returns:
-        `postprocess_nodes` and `apostprocess_nodes` give new `NodeWithScore`, best first, whose score is the raw
-        logit. Their nodes are copies with `first_stage_rank` and `first_stage_score` in the metadata; what was passed
-        in stays as it is.
+        `postprocess_nodes` and `apostprocess_nodes` give new `NodeWithScore`, best first. Their nodes are copies with
+        `first_stage_rank` and `first_stage_score` in the metadata; what was passed in stays as it is. `last_call`
+        tells what the call cost. A node may be seen instead of read, where the model takes images: see `images`.
 
     Raises:
-        ValueError: An argument is wrong, the API catalog is asked without a key, no query was given, or a node has no
-            text.
+        ValueError: An argument is wrong, the API catalog is asked without a key, no query was given, or a node has
+            neither text nor image, or an image that the model does not take.
+        ModelRetired: The API catalog no longer serves the model.
         RerankError: The service could not be reached, refused, or answered something else; see `errors`.
 
     Example:
@@ -72,11 +102,17 @@ class NVIDIARerank(BaseNodePostprocessor):
     max_concurrency: int = Field(default=8, ge=1, strict=True)
     truncate: Truncate | None = Field(default="END", description="What happens to passages that are too long.")
     metadata_mode: MetadataMode = Field(default=MetadataMode.EMBED)
-    timeout: float = Field(default=TIMEOUT, gt=0, description="Seconds.")
-    max_retries: int = Field(default=3, ge=0, strict=True)
+    score_transform: Literal["sigmoid"] | None = Field(default=None, description="What turns a logit into a score.")
+    sigmoid_scale: float = Field(default=1.0, gt=0)
+    min_score: float | None = Field(default=None, description="Nodes with a lower score are left out.")
+    timeout: float = Field(default=TIMEOUT, gt=0, description="Seconds for each phase of a request.")
+    max_retries: int = Field(default=MAX_RETRIES, ge=0, strict=True)
+    deadline: float = Field(default=DEADLINE, gt=0, description="Seconds for a whole call.")
+    allow_retired: bool = Field(default=False)
     _given_key: SecretStr | None = PrivateAttr(default=None)
     _http_clients: tuple[httpx.Client | None, httpx.AsyncClient | None] = PrivateAttr(default=(None, None))
     _client: RankingClient = PrivateAttr()
+    _last_call: Ranked | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -106,18 +142,61 @@ class NVIDIARerank(BaseNodePostprocessor):
 
     def _connect(self) -> None:
         target = endpoint(self.base_url, self.model)
+        if target.in_catalog and not self.allow_retired:
+            check_status(self.model)
         self._client = RankingClient(
             target,
             self.model,
-            api_key=_key_for(target, self._given_key),
-            max_batch_size=self.max_batch_size,
+            api_key=key_for(target, self._given_key),
+            max_batch_size=min(self.max_batch_size, known(self.model).passage_limit),
             max_concurrency=self.max_concurrency,
             timeout=self.timeout,
             max_retries=self.max_retries,
+            deadline=self.deadline,
             http_client=self._http_clients[0],
             async_http_client=self._http_clients[1],
         )
         super().__setattr__("model", self._client.model)
+
+    @property
+    def last_call(self) -> Ranked | None:
+        """What the call that ended last on this object cost: tokens, requests, retries, seconds; None before it."""
+        return self._last_call
+
+    @property
+    def available_models(self) -> list[HostedModel]:
+        """The models that the service offers: those that it lists, or the live ones of the API catalog."""
+        if self._client.endpoint.service_url:
+            return [known(id_) for id_ in self._client.model_ids()]
+        return [model for model in CATALOG.values() if model.status != "retired"]
+
+    def check(self) -> Report:
+        """Check the service step by step: ready, model served, a tiny ranking in the right order; see `preflight`."""
+        return check(self._client)
+
+    async def acheck(self) -> Report:
+        """Check the service without blocking the event loop."""
+        return await asyncio.to_thread(self.check)
+
+    def close(self) -> None:
+        """Close the connections of the sync calls; a later call opens new ones."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop and those of the sync calls."""
+        await self._client.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep the settings, and neither the key nor anything that is open."""
@@ -126,6 +205,20 @@ class NVIDIARerank(BaseNodePostprocessor):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Construct anew: a key comes from the environment of whoever unpickles."""
         self.__init__(**state)  # type: ignore[misc]
+
+    def __copy__(self) -> Self:
+        """Make another of the same settings, key and clients, with connections of its own."""
+        return type(self)(
+            api_key=self._given_key,
+            http_client=self._http_clients[0],
+            async_http_client=self._http_clients[1],
+            callback_manager=self.callback_manager,
+            **self.__getstate__(),
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Do as `copy`: there is nothing deeper that two of them should not share."""
+        return self.__copy__()
 
     @classmethod
     def class_name(cls) -> str:
@@ -156,24 +249,26 @@ class NVIDIARerank(BaseNodePostprocessor):
         if not query.strip():
             raise ValueError("Reranking needs a query: pass query_str or query_bundle, and not an empty one.")
         wanted = nodes if self.top_n != 0 else []
-        return query, [self._passage(node) for node in wanted]
-
-    def _passage(self, node: NodeWithScore) -> Passage:
-        text = node.node.get_content(metadata_mode=self.metadata_mode)
-        if not text.strip():
-            raise ValueError(f"Node {node.node_id!r} has no text to rank: leave it out or give it some.")
-        return {"text": text}
+        takes_images = known(self.model).images
+        return query, [passage_of(item.node, self.metadata_mode, takes_images=takes_images) for item in wanted]
 
     def _best(self, nodes: Sequence[NodeWithScore], ranked: Ranked) -> list[NodeWithScore]:
+        self._last_call = ranked
+        scores = [self._score(logit) for logit in ranked.logits]
+        lowest = -math.inf if self.min_score is None else self.min_score
+        order = [position for position in descending(ranked.logits) if scores[position] >= lowest]
         return [
             NodeWithScore(
                 node=annotated(
                     nodes[position].node, first_stage_rank=position + 1, first_stage_score=nodes[position].score
                 ),
-                score=ranked.logits[position],
+                score=scores[position],
             )
-            for position in descending(ranked.logits)[: self.top_n]
+            for position in order[: self.top_n]
         ]
+
+    def _score(self, logit: float) -> float:
+        return sigmoid(logit, self.sigmoid_scale) if self.score_transform == "sigmoid" else logit
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[list[NodeWithScore]]:
@@ -191,16 +286,8 @@ class NVIDIARerank(BaseNodePostprocessor):
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
                 yield results
                 event.on_end(payload={EventPayload.NODES: results})
+        except RerankError as error:
+            error.node_ids = [nodes[position].node_id for position in error.passages or ()]
+            raise
         finally:
             dispatcher.event(ReRankEndEvent(nodes=results))
-
-
-def _key_for(target: Endpoint, given: SecretStr | None) -> SecretStr | None:
-    """Return the key to send: one from the environment goes to the API catalog and nowhere else."""
-    key = find_key(given)
-    if target.hosted and key is None:
-        raise ValueError(
-            "NVIDIA's API catalog needs a key: set NVIDIA_API_KEY (make one at build.nvidia.com), give base_url of "
-            "your own NIM, or call nvrerank_helpers.connect() to work with the local stand-in."
-        )
-    return key.secret if key and (target.hosted or not key.inherited) else None

@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvrerank_helpers.errors import InvalidAnswer
-from nvrerank_helpers.protocol import (
-    descending,
-    parsed_answer,
-    parsed_model_ids,
-    ranking_payload,
-    servers_words,
-    status_error,
-)
+from nvrerank_helpers.errors import InvalidAnswer, servers_words, status_error
+from nvrerank_helpers.protocol import descending, parsed_answer, parsed_model_ids, ranking_payload
 
 logits = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=30)
 

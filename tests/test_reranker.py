@@ -150,7 +150,7 @@ def test_the_environment_is_read_when_constructing(service, monkeypatch):
 
 def test_the_catalog_needs_a_key(service):
     with pytest.raises(ValueError, match="NVIDIA_API_KEY"):
-        reranker(service, base_url=None)
+        reranker(service, base_url=None, model=None)
 
 
 def test_the_catalog_gets_the_default_model_and_the_key_of_the_environment(service, monkeypatch):

@@ -1,0 +1,89 @@
+"""The image of a node as a data URL, for models that take images."""
+
+import base64
+import binascii
+import re
+from pathlib import Path
+
+import filetype
+from llama_index.core.schema import BaseNode, ImageNode
+
+# Documented for the reranking NIM 2.0; anything else is refused there.
+FORMATS = {"image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff"}
+KEY = "image"
+_DATA_URL = re.compile(r"data:(?P<kind>[\w.+/-]+);base64,(?P<content>.*)", re.DOTALL)
+
+
+def image_of(node: BaseNode) -> str | None:
+    """Return the image that a node carries.
+
+    Args:
+        node: A node with a data URL in `metadata["image"]`, or an `ImageNode`. A file is read only where an
+            `ImageNode` names it itself, as `image_path`: metadata may come from anywhere.
+
+    Returns:
+        A data URL, or None where the node has no image.
+
+    Raises:
+        ValueError: The image is an http address, cannot be read, or is of a kind that the models do not take.
+
+    Example:
+        >>> from llama_index.core.schema import TextNode
+        >>> image_of(TextNode(text="no picture")) is None
+        True
+    """
+    try:
+        if KEY in node.metadata:
+            return _checked(node.metadata[KEY])
+        if isinstance(node, ImageNode):
+            return _of_image_node(node)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"The image of node {node.node_id!r} cannot be sent: {error}") from error
+    return None
+
+
+def has_image(node: BaseNode) -> bool:
+    """Tell whether a node is meant to be seen; another value under `image`, such as a caption, is plain metadata."""
+    value = node.metadata.get(KEY)
+    inside = isinstance(value, str) and value.startswith("data:image/")
+    return inside or (isinstance(node, ImageNode) and bool(node.image or node.image_path or node.image_url))
+
+
+def without_image(node: BaseNode) -> BaseNode:
+    """Return the node without the image in its metadata, whose text nobody wants to read."""
+    metadata = {key: value for key, value in node.metadata.items() if key != KEY}
+    return node.model_copy(update={"metadata": metadata})
+
+
+def _of_image_node(node: ImageNode) -> str | None:
+    if node.image:
+        return _checked(node.image) if node.image.startswith("data:") else _encoded(_decoded(node.image))
+    if node.image_path:
+        return _encoded(Path(node.image_path).read_bytes())
+    if node.image_url:
+        raise ValueError("it is only an address; fetch it yourself and put in the image")
+    return None
+
+
+def _checked(value: object) -> str:
+    found = _DATA_URL.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError("metadata['image'] must be a data URL, like data:image/png;base64,…")
+    if found["kind"].lower() not in FORMATS:
+        raise ValueError(f"{found['kind']} is not one of {', '.join(sorted(FORMATS))}")
+    _decoded(found["content"])
+    return found.string
+
+
+def _decoded(content: str) -> bytes:
+    try:
+        return base64.b64decode(content, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"it is not base64 ({error})") from None
+
+
+def _encoded(content: bytes) -> str:
+    kind = filetype.guess_mime(content)
+    if kind not in FORMATS:
+        raise ValueError(f"{kind or 'an unknown kind of file'} is not one of {', '.join(sorted(FORMATS))}")
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,101 @@
+"""How long to try: which faults pass, how long to wait between tries, and when to give up."""
+
+import asyncio
+import time
+from typing import Self
+
+import httpx
+from httpx_retries import Retry
+
+PASSING_STATUS = (408, 429, 500, 502, 503, 504)
+FIRST_WAIT = 0.25  # seconds; doubles with every try, times a random number from 0 to 1
+LONGEST_WAIT = 30.0  # seconds that a service may ask for in `Retry-After`
+
+
+class GaveUp(Exception):
+    """No more tries: the next one would come too late.
+
+    Attributes:
+        outcome: The answer or the connection error of the last try.
+        wait: Seconds that the next try would have had to wait.
+    """
+
+    def __init__(self, outcome: httpx.Response | Exception, wait: float) -> None:
+        super().__init__(f"the next try would have to wait {wait:.0f} s")
+        self.outcome = outcome
+        self.wait = wait
+
+
+class Patience(Retry):
+    """The retries of one request, within a deadline.
+
+    Built on `httpx_retries`, so that the caller's own client, proxies and certificates keep working. A wait that the
+    service asks for is obeyed up to 30 s; a longer one ends the request at once.
+
+    Args:
+        max_retries: How often to try again.
+        timeout: Seconds for connecting, for sending and for each wait for data.
+        ends: Time on the monotonic clock at which the tries and the waits between them must be over.
+
+    Example:
+        >>> patience = Patience(max_retries=3, timeout=60, ends=time.monotonic() + 120)
+        >>> patience.request_timeout["read"]
+        60
+    """
+
+    def __init__(self, max_retries: int, timeout: float, ends: float) -> None:
+        super().__init__(
+            total=max_retries,
+            allowed_methods=("GET", "POST"),
+            status_forcelist=PASSING_STATUS,
+            backoff_factor=FIRST_WAIT,
+            max_backoff_wait=LONGEST_WAIT,
+        )
+        self._timeout = timeout
+        self._ends = ends
+        self.request_timeout: dict[str, float] = {}
+        """httpx's own dictionary of the request, so that each try gets what is left of the deadline."""
+        self._shorten()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self._ends - time.monotonic()
+
+    def increment(self) -> Self:
+        """Count a try; unlike its base class this one keeps its state, since it belongs to one request."""
+        self.attempts_made += 1
+        return self
+
+    def sleep(self, response: httpx.Response | Exception) -> None:
+        """Wait until the next try, or give up."""
+        time.sleep(self.wait_after(response))
+        self._shorten()
+
+    async def asleep(self, response: httpx.Response | Exception) -> None:
+        """Wait until the next try, or give up; the async twin of `sleep`."""
+        await asyncio.sleep(self.wait_after(response))
+        self._shorten()
+
+    def wait_after(self, outcome: httpx.Response | Exception) -> float:
+        """Return how many seconds to wait before the next try.
+
+        Raises:
+            GaveUp: The service asks for more than 30 s, or the deadline would pass.
+        """
+        asked = self._asked(outcome)
+        wait = self.backoff_strategy() if asked is None else asked
+        if wait > LONGEST_WAIT or wait >= self.left:
+            raise GaveUp(outcome, wait)
+        return wait
+
+    def _asked(self, outcome: httpx.Response | Exception) -> float | None:
+        header = outcome.headers.get("retry-after") if isinstance(outcome, httpx.Response) else None
+        try:
+            return self.parse_retry_after(header) if header else None
+        except ValueError:  # neither seconds nor a date: as if it were not there
+            return None
+
+    def _shorten(self) -> None:
+        seconds = max(0.001, min(self._timeout, self.left))
+        self.request_timeout |= dict.fromkeys(("connect", "read", "write", "pool"), seconds)
