@@ -21,10 +21,10 @@ from nvrerank_helpers.catalog import (
     DEFAULT_MODEL,
     MAX_PASSAGES,
     HostedModel,
+    check_status,
     endpoint,
     is_hosted,
     known,
-    check_status,
 )
 from nvrerank_helpers.client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
 from nvrerank_helpers.errors import RerankError
