@@ -73,7 +73,7 @@ def check(client: RankingClient) -> Report:
     """
     steps: list[Step] = []
     for name, look in {"ready": _ready, "model": _model, "ranking": _ranking}.items():
-        if steps and steps[-1].passed is False:
+        if any(step.passed is False for step in steps):
             steps.append(Step(name, None, "not tried"))
         else:
             steps.append(_timed(name, look, client))

@@ -1,6 +1,7 @@
 import pytest
 
-from nvrerank_helpers.catalog import CATALOG, DEFAULT_MODEL, endpoint, is_hosted
+from nvrerank_helpers.catalog import CATALOG, DEFAULT_MODEL, HostedModel, check_status, endpoint, is_hosted
+from nvrerank_helpers.errors import ModelRetired
 
 VL_URL = "https://ai.api.nvidia.com/v1/retrieval/nvidia/llama-nemotron-rerank-vl-1b-v2/reranking"
 
@@ -87,3 +88,41 @@ def test_no_other_host_may_play_the_catalog():
 
 def test_the_default_model_is_known_to_be_live():
     assert CATALOG[DEFAULT_MODEL].status == "live"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("nvidia/llama-3.2-nv-rerankqa-1b-v2", f"since 2026-05-18.*Use {DEFAULT_MODEL}"),
+        ("nvidia/nv-rerankqa-mistral-4b-v3", f"no longer serves.*Use {DEFAULT_MODEL}"),
+    ],
+)
+def test_a_retired_model_is_refused_with_date_and_replacement(model, words):
+    with pytest.raises(ModelRetired, match=f"(?s){words}"):
+        check_status(model)
+
+
+def test_a_model_that_is_not_in_the_table_gets_a_url_by_its_name_and_a_warning():
+    with pytest.warns(UserWarning, match="retrieval/me/new-1_5/reranking follows from its name"):
+        check_status("me/new-1.5")
+    assert endpoint(None, "me/new-1.5", {}).ranking_url.endswith("/v1/retrieval/me/new-1_5/reranking")
+
+
+def test_the_one_model_without_its_name_in_the_url_has_its_own(monkeypatch):
+    url = "https://ai.api.nvidia.com/v1/retrieval/nvidia/reranking"
+    assert endpoint(None, "nv-rerank-qa-mistral-4b:1", {}).ranking_url == url
+
+
+def test_an_entry_of_the_table_can_be_added_in_one_line(monkeypatch):
+    monkeypatch.setitem(CATALOG, "me/mine", HostedModel("me/mine", "live", address="https://ai.api.nvidia.com/v1/mine"))
+    check_status("me/mine")
+    assert endpoint(None, "me/mine", {}).ranking_url == "https://ai.api.nvidia.com/v1/mine"
+    assert endpoint(None, "me/mine", {"NVRERANK_CATALOG_URL": "http://localhost:1"}).ranking_url == (
+        "http://localhost:1/v1/mine"
+    )
+
+
+def test_an_address_that_ends_in_rerank_speaks_the_other_dialect():
+    found = endpoint("https://inference-api.nvidia.com/v1/rerank/", None, {})
+    assert (found.ranking_url, found.dialect) == ("https://inference-api.nvidia.com/v1/rerank", "rerank")
+    assert not found.hosted

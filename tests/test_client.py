@@ -188,3 +188,94 @@ async def test_no_more_requests_are_in_flight_than_allowed(service):
         client = RankingClient(NIM, "m", async_http_client=http_client, max_batch_size=1, max_concurrency=3)
         await client.arank("q", passages(*range(12)))
     assert most == 3
+
+
+def test_a_wait_that_is_too_long_fails_at_once_and_says_how_long(rank, service):
+    service.answers = [httpx.Response(429, headers={"retry-after": "3600"}, json={"title": "Too Many Requests"})]
+    with pytest.raises(RateLimited, match="Try again in 3600 seconds") as failed:
+        rank([1])
+    assert len(service.requests) == 1
+    assert failed.value.status == 429
+
+
+def test_a_connection_error_at_the_deadline_is_not_tried_again(rank, service, monkeypatch):
+    monkeypatch.setattr("httpx_retries.Retry.backoff_strategy", lambda _: 5.0)
+    service.answers = [httpx.ConnectError("refused")]
+    with pytest.raises(ServiceUnreachable, match="Try again in 5 seconds"):
+        rank([1], deadline=1)
+
+
+def test_a_failing_batch_says_which_passages_it_held(rank, service):
+    service.answers = [httpx.Response(400, text="no")]
+    with pytest.raises(Exception, match="no") as failed:
+        rank(range(10), max_batch_size=20)
+    assert failed.value.passages == range(10)
+
+
+LATER = {"nvcf-reqid": "abc-123"}
+
+
+def scored():
+    return httpx.Response(200, json={"rankings": [{"index": 0, "logit": 7.0}]})
+
+
+@pytest.fixture(params=["sync", "async"])
+def rank_hosted(request, service, monkeypatch):
+    monkeypatch.setattr("nvrerank_helpers.client.LATER_PAUSE", 0.001)
+
+    def ranked(**arguments):
+        client = RankingClient(
+            endpoint(None, None, {}),
+            "m",
+            api_key=SecretStr(KEY),
+            http_client=service.client(),
+            async_http_client=service.async_client(),
+            **arguments,
+        )
+        if request.param == "sync":
+            return client.rank("q", passages(1))
+        return asyncio.run(client.arank("q", passages(1)))
+
+    return ranked
+
+
+def test_an_answer_that_comes_later_is_asked_for_at_nvidias_host(rank_hosted, service):
+    service.answers = [httpx.Response(202, headers=LATER), httpx.Response(202, headers=LATER), scored()]
+    assert rank_hosted().logits == [7]
+    assert [str(request.url) for request in service.requests[1:]] == [
+        "https://api.nvcf.nvidia.com/v2/nvcf/pexec/status/abc-123"
+    ] * 2
+    assert service.requests[2].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_later_answer_must_come_within_the_deadline(rank_hosted, service):
+    service.answers = [httpx.Response(202, headers=LATER) for _ in range(1000)]
+    with pytest.raises(RerankTimeout, match="did not come in time"):
+        rank_hosted(deadline=0.05)
+
+
+@pytest.mark.parametrize("headers", [{}, {"nvcf-reqid": "../../elsewhere"}])
+def test_a_later_answer_needs_a_request_id(rank_hosted, service, headers):
+    service.answers = [httpx.Response(202, headers=headers)]
+    with pytest.raises(InvalidAnswer, match="under which request id"):
+        rank_hosted()
+
+
+def test_a_service_without_a_route_for_it_does_not_say_whether_it_is_ready(service):
+    assert RankingClient(endpoint("http://host/x/reranking", None, {}), "m").is_ready() is None
+
+
+def test_the_other_dialect_works_through_the_same_client(service):
+    service.answers = [httpx.Response(200, json={"results": [{"index": 0, "relevance_score": 0.25}]})]
+    client = RankingClient(endpoint("http://gateway/v1/rerank", None, {}), "m", http_client=service.client())
+    assert client.rank("q", passages(1)).logits == [0.25]
+    assert service.bodies == [{"model": "m", "query": "q", "documents": ["1"], "top_n": 1}]
+
+
+async def test_a_client_closes_with_its_block():
+    async with RankingClient(NIM, "m") as client:
+        opened = await client._connections.async_client()
+    with RankingClient(NIM, "m") as other:
+        opened_too = other._connections.sync_client()
+    assert opened.is_closed
+    assert opened_too.is_closed

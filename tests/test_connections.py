@@ -1,9 +1,11 @@
 import asyncio
 import gc
+import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import httpx
+import pytest
 
 from nvrerank_helpers.connections import Connections
 
@@ -72,3 +74,27 @@ async def test_aclose_closes_both_kinds():
     clients = [connections.sync_client(), await connections.async_client()]
     await connections.aclose()
     assert all(client.is_closed for client in clients)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_a_fork_the_child_has_its_own_client_and_leaves_the_parents_open():
+    connections = Connections(8)
+    inherited = connections.sync_client()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if connections.sync_client() is not inherited and not inherited.is_closed else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert connections.sync_client() is inherited
+    connections.close()
+
+
+def test_what_a_parent_process_opened_is_neither_used_nor_closed():
+    connections = Connections(8)
+    inherited = connections.sync_client()
+    connections._process = -1  # as it looks to a child
+    own = connections.sync_client()
+    connections.close()
+    assert own.is_closed
+    assert not inherited.is_closed
+    inherited.close()

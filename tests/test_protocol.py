@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvrerank_helpers.errors import InvalidAnswer, servers_words, status_error
-from nvrerank_helpers.protocol import descending, parsed_answer, parsed_model_ids, ranking_payload
+from nvrerank_helpers.protocol import (
+    DIALECTS,
+    batches,
+    descending,
+    parsed_answer,
+    parsed_model_ids,
+    ranking_payload,
+    rerank_payload,
+    sigmoid,
+)
 
 logits = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=30)
 
@@ -68,6 +77,8 @@ def test_usage_may_be_missing_or_strange(usage):
         (answer((0, 1.0), (1, True)), "passage 1 with True"),
         (answer((0, 1.0), (1, None)), "passage 1 with None"),
         (b'{"rankings": [1, 2]}', "index None of 2"),
+        (b'{"rankings": [{"index": 0, "logit": 1' + b"0" * 400 + b"}, {}]}", "not a finite number"),
+        (b"[" * 100_000, "not JSON"),
     ],
 )
 def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason(body, reason):
@@ -88,6 +99,7 @@ def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason
         (b"404 page not found\n", "404 page not found"),
         (b"[1]", "[1]"),
         (b'{"other": 1}', '{"other": 1}'),
+        (b"[" * 100_000, "[" * 200),
         (b"", ""),
     ],
 )
@@ -104,7 +116,41 @@ def test_a_status_without_a_reason_says_so():
     assert "answered 401 without a reason" in str(status_error(401, b"", model="m", url="u"))
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": []}', b'{"data": 1}'])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": []}', b'{"data": 1}', b"[" * 100_000])
 def test_a_list_of_models_that_cannot_be_used_is_refused(body):
     with pytest.raises(InvalidAnswer):
         parsed_model_ids(body)
+
+
+@given(st.integers(0, 40), st.integers(1, 15))
+def test_batches_hold_every_passage_once_and_in_order(count, size):
+    texts = [{"text": str(number)} for number in range(count)]
+    found = batches("m", "q", texts, "END", size, DIALECTS["ranking"])
+    assert [passage for batch in found for passage in batch.payload["passages"]] == texts
+    assert [number for batch in found for number in batch.passages] == list(range(count))
+    assert all(0 < len(batch.passages) <= size for batch in found)
+
+
+def test_the_other_dialect_sends_documents():
+    payload = rerank_payload("m", "q", [{"text": "a"}, {"text": "b"}], "END")
+    assert payload == {"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 2}
+
+
+def test_the_other_dialect_takes_no_images():
+    with pytest.raises(ValueError, match="texts only"):
+        rerank_payload("m", "q", [{"image": "data:"}])
+
+
+def test_the_other_dialect_answers_with_results():
+    body = b'{"results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]}'
+    assert parsed_answer(body, 2, DIALECTS["rerank"]).logits == [0.1, 0.9]
+
+
+@given(st.floats(-1e308, 1e308), st.floats(-1e308, 1e308), st.floats(0.1, 100))
+def test_the_sigmoid_keeps_the_order_between_zero_and_one(one, other, scale):
+    low, high = sorted((one, other))
+    assert 0 <= sigmoid(low, scale) <= sigmoid(high, scale) <= 1
+
+
+def test_the_sigmoid_of_zero_is_a_half():
+    assert sigmoid(0.0) == 0.5

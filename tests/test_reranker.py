@@ -1,16 +1,23 @@
 import asyncio
+import copy
 import pickle
 
+import httpx
 import pytest
 from fake_service import FakeService
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms.mock import MockLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
 from nvrerank_helpers import NVIDIARerank
 from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.errors import ModelRetired, RerankError
 
 KEY = "nvapi-secret-of-the-test"
 
@@ -44,6 +51,17 @@ def rerank(request, service):
         return asyncio.run(subject.apostprocess_nodes(found, query_str=query))
 
     return reranked
+
+
+class Fixed(BaseRetriever):
+    """Returns the same nodes whatever is asked."""
+
+    def __init__(self, found):
+        self.found = found
+        super().__init__()
+
+    def _retrieve(self, query_bundle):
+        return self.found
 
 
 def ids(found):
@@ -240,3 +258,97 @@ def test_pickling_keeps_the_settings_and_not_the_key():
     pickled = pickle.dumps(NVIDIARerank(base_url="http://nim/v1", model="m", top_n=7, api_key=KEY))
     assert KEY.encode() not in pickled
     assert pickle.loads(pickled).top_n == 7
+
+
+def test_the_sigmoid_gives_scores_from_zero_to_one_in_the_same_order(rerank):
+    found = rerank(nodes(-20, 0, 20), score_transform="sigmoid", sigmoid_scale=10)
+    assert [round(node.score, 3) for node in found] == [0.881, 0.5, 0.119]
+
+
+def test_min_score_leaves_out_what_is_lower_after_the_transform(rerank):
+    assert ids(rerank(nodes(-1, 0, 1), score_transform="sigmoid", min_score=0.5)) == ["n1", "n0"]
+    assert ids(rerank(nodes(-1, 0, 1), min_score=0.5)) == ["n1"]
+
+
+def test_the_last_call_tells_what_it_cost(service):
+    subject = reranker(service, max_batch_size=2)
+    assert subject.last_call is None
+    subject.postprocess_nodes(nodes(1, 2, 3), query_str="q")
+    cost = subject.last_call
+    assert (cost.tokens, cost.requests, cost.retries) == (3, 2, 0)
+    assert cost.seconds > 0
+
+
+def test_a_failing_call_names_the_nodes_of_the_failing_request(rerank, service):
+    service.answers = [httpx.Response(400, text="no")]
+    with pytest.raises(RerankError, match="nodes 'n1' to 'n3'") as failed:
+        rerank(nodes(1, 2, 3))
+    assert failed.value.node_ids == ["n1", "n2", "n3"]
+
+
+def test_a_retired_model_is_refused_before_anything_is_sent(service, monkeypatch):
+    monkeypatch.setenv("NVIDIA_API_KEY", KEY)
+    retired = {"base_url": None, "model": "nvidia/llama-3.2-nv-rerankqa-1b-v2"}
+    with pytest.raises(ModelRetired, match="2026-05-18"):
+        reranker(service, **retired)
+    assert reranker(service, allow_retired=True, **retired).model == retired["model"]
+    assert service.requests == []
+
+
+def test_your_own_nim_may_serve_a_model_that_the_catalog_retired(service):
+    assert reranker(service, model="nvidia/llama-3.2-nv-rerankqa-1b-v2").model.endswith("1b-v2")
+
+
+def test_the_models_of_your_own_nim_are_those_that_it_lists(service):
+    assert [model.id for model in reranker(service).available_models] == ["listed-model"]
+
+
+def test_the_models_of_the_catalog_are_those_that_are_not_retired(service):
+    models = reranker(service, base_url=None, model=None, api_key=KEY).available_models
+    assert DEFAULT_MODEL in [model.id for model in models]
+    assert all(model.status != "retired" for model in models)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_has_the_same_settings_and_works(service, duplicate):
+    other = duplicate(reranker(service, top_n=1, api_key=KEY))
+    assert ids(other.postprocess_nodes(nodes(1, 2), query_str="q")) == ["n2"]
+    assert service.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_the_check_is_there_sync_and_async(service):
+    subject = reranker(service, max_retries=0)
+    service.answers = [httpx.Response(503), httpx.Response(503)]
+    assert [subject.check().passed, (await subject.acheck()).passed] == [False, False]
+
+
+async def test_it_closes_with_its_block():
+    async with NVIDIARerank(base_url="http://nim/v1", model="m") as subject:
+        opened = await subject._client._connections.async_client()
+    with NVIDIARerank(base_url="http://nim/v1", model="m") as other:
+        opened_too = other._client._connections.sync_client()
+    assert opened.is_closed
+    assert opened_too.is_closed
+
+
+def test_it_works_in_a_query_engine(service):
+    engine = RetrieverQueryEngine.from_args(
+        Fixed(nodes(1, 3, 2)), llm=MockLLM(), node_postprocessors=[reranker(service, top_n=2)]
+    )
+    assert ids(engine.query("q").source_nodes) == ["n3", "n2"]
+
+
+async def test_it_works_in_a_query_engine_async(service):
+    engine = RetrieverQueryEngine.from_args(
+        Fixed(nodes(1, 3, 2)), llm=MockLLM(), node_postprocessors=[reranker(service, top_n=2)]
+    )
+    assert ids((await engine.aquery("q")).source_nodes) == ["n3", "n2"]
+
+
+async def test_it_works_in_a_workflow(service):
+    class Reranking(Workflow):
+        @step
+        async def rerank(self, event: StartEvent) -> StopEvent:
+            return StopEvent(result=await reranker(service).apostprocess_nodes(event.nodes, query_str="q"))
+
+    assert ids(await Reranking().run(nodes=nodes(1, 2))) == ["n2", "n1"]
