@@ -25,7 +25,7 @@ lab: setup ## open the course in JupyterLab (for its options: make lab ARGS="--p
 
 test: lint ## run every check: lint, types, unit tests, every notebook as it is and with its exercises solved
 	$(BIN)/python tools/notebooks.py check
-	$(BIN)/pytest
+	$(BIN)/pytest --cov
 	$(BIN)/python tools/notebooks.py solved --to build/solved
 	$(BIN)/pytest --nbmake notebooks/*.ipynb build/solved/*.ipynb
 
@@ -38,8 +38,9 @@ notebooks: setup ## make the notebooks anew from notebooks/source, and the resul
 	$(BIN)/python tools/notebooks.py build
 	$(BIN)/python tools/result.py
 
-bench: setup ## measure the two stores and the stand-in, side by side
+bench: setup ## measure side by side: the pipeline's steps, and our client against others
 	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/clients.py
 
 # uv reads the override that leaves torch out from pyproject.toml, but only if no other settings file is named.
 lock: setup ## remake requirements.lock from pyproject.toml (newest versions: make lock ARGS=--upgrade)

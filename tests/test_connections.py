@@ -7,7 +7,7 @@ from threading import Barrier
 import httpx
 import pytest
 
-from nvrerank_helpers.connections import Connections
+from nvrerank_helpers.connections import Connections, _close_in
 
 
 def test_eight_threads_share_one_client():
@@ -94,6 +94,7 @@ def test_what_a_parent_process_opened_is_neither_used_nor_closed():
     inherited = connections.sync_client()
     connections._process = -1  # as it looks to a child
     own = connections.sync_client()
+    _close_in(-1, inherited)
     connections.close()
     assert own.is_closed
     assert not inherited.is_closed
