@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from nvrerank_helpers.errors import RerankError
@@ -30,9 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--base-url", metavar="ADDRESS", help="of your own NIM; NVIDIA_BASE_URL, else the API catalog")
     check.add_argument("--model", metavar="ID", help="the catalog's current one, or the first that the NIM serves")
     asked = parser.parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal that lacks a character shows a ? instead of nothing
+        sys.stdout.reconfigure(errors="replace")
     try:
         return _demo(asked.json) if asked.command == "demo" else _check(asked.base_url, asked.model)
-    except (RerankError, StandInError, ValueError, OSError) as error:
+    except (RerankError, RuntimeError, ValueError, OSError) as error:
         print(f"nvrerank_helpers: {error}", file=sys.stderr)
         return 1
 

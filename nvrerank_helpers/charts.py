@@ -69,7 +69,7 @@ def before_and_after(
     """
     moves = side_by_side(before, after).reset_index()
     moves["direction"] = moves["move"].str[0]
-    moves["text"] = moves["passage"].map(labels) if labels else moves["passage"]
+    moves["text"] = [(labels or {}).get(id_, id_) for id_ in moves["passage"]]
     moves["label"] = moves["after"].astype(str) + " " + moves["move"] + "  " + moves["text"]
     up = int((moves["direction"] == "▲").sum())
     return Figure(_slopes(moves), f"{up} of {len(moves)} passages move up when they are reranked.")

@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 from httpx_retries import aretry_request, retry_request
 from pydantic import SecretStr
+from pydantic_core import to_json
 
 from nvrerank_helpers.catalog import MAX_PASSAGES, Endpoint
 from nvrerank_helpers.connections import BearerAuth, Connections
@@ -23,6 +24,7 @@ from nvrerank_helpers.errors import (
     StatusError,
     status_error,
 )
+from nvrerank_helpers.keys import redact
 from nvrerank_helpers.protocol import (
     DIALECTS,
     Answer,
@@ -39,6 +41,7 @@ from nvrerank_helpers.retries import GaveUp, Patience
 
 TIMEOUT, DEADLINE, MAX_RETRIES = 60.0, 120.0, 3  # a NIM itself gives a request up after 120 s
 LATER_PAUSE = 0.1  # seconds between two questions whether a later answer is there
+HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 REQUEST_ID = re.compile(r"[\w-]{1,128}")
 
 
@@ -83,7 +86,8 @@ class RankingClient:
         self._dialect = DIALECTS[endpoint.dialect]
         self.max_batch_size = max_batch_size
         self.max_concurrency = max_concurrency
-        self._auth = BearerAuth(api_key) if api_key else None
+        self._key = api_key
+        self._ranking_url = httpx.URL(endpoint.ranking_url)  # parsed once, and not for every request
         self._timeout, self._max_retries, self._deadline = timeout, max_retries, deadline
         self._connections = Connections(max_concurrency, http_client, async_http_client)
         self.model = model or ""  # an error while asking for the models names the one that was asked for
@@ -148,9 +152,12 @@ class RankingClient:
         """
         if self.endpoint.service_url is None:
             raise ValueError(f"{self.endpoint.ranking_url} lists no models: name one with `model`.")
-        with self._errors(f"{self.endpoint.service_url}/models", time.monotonic() + self._deadline) as (url, patience):
+        with self._errors(httpx.URL(f"{self.endpoint.service_url}/models"), time.monotonic() + self._deadline) as (
+            url,
+            patience,
+        ):
             response = retry_request(self._connections.sync_client(), "GET", url, **self._options(patience))
-            return parsed_model_ids(_content(response))
+            return parsed_model_ids(self._content(response))
 
     def is_ready(self) -> bool | None:
         """Ask once whether the service is ready to rank; None where it has no route for that.
@@ -160,7 +167,9 @@ class RankingClient:
         """
         if self.endpoint.service_url is None:
             return None
-        with self._errors(f"{self.endpoint.service_url}/health/ready", time.monotonic() + self._deadline) as (url, _):
+        with self._errors(
+            httpx.URL(f"{self.endpoint.service_url}/health/ready"), time.monotonic() + self._deadline
+        ) as (url, _):
             status = self._connections.sync_client().get(url, timeout=self._timeout).status_code
         return None if status == httpx.codes.NOT_FOUND else status == httpx.codes.OK
 
@@ -169,31 +178,33 @@ class RankingClient:
 
     def _rank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
         client = self._connections.sync_client()
-        with self._errors(self.endpoint.ranking_url, ends, batch.passages) as (url, patience):
-            response = retry_request(client, "POST", url, json=batch.payload, **self._options(patience))
+        with self._errors(self._ranking_url, ends, batch.passages) as (url, patience):
+            options = self._options(patience)
+            response = retry_request(client, "POST", url, content=to_json(batch.payload), **options)
             while later := self._later(response, patience):
                 time.sleep(LATER_PAUSE)
-                response = retry_request(client, "GET", later, **self._options(patience))
+                response = retry_request(client, "GET", later, **options)
             return self._answer(response, batch), patience.attempts_made
 
     async def _arank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
-        client = await self._connections.async_client()
-        with self._errors(self.endpoint.ranking_url, ends, batch.passages) as (url, patience):
-            response = await aretry_request(client, "POST", url, json=batch.payload, **self._options(patience))
-            while later := self._later(response, patience):
-                await asyncio.sleep(LATER_PAUSE)
-                response = await aretry_request(client, "GET", later, **self._options(patience))
-            return self._answer(response, batch), patience.attempts_made
+        async with self._connections.lent_async_client() as client:
+            with self._errors(self._ranking_url, ends, batch.passages) as (url, patience):
+                options = self._options(patience)
+                response = await aretry_request(client, "POST", url, content=to_json(batch.payload), **options)
+                while later := self._later(response, patience):
+                    await asyncio.sleep(LATER_PAUSE)
+                    response = await aretry_request(client, "GET", later, **options)
+                return self._answer(response, batch), patience.attempts_made
 
     def _options(self, patience: Patience) -> dict[str, Any]:
         # Without a key of ours the caller's client keeps its own way to authenticate.
-        auth = {"auth": self._auth} if self._auth else {}
+        auth = {"auth": BearerAuth(self._key)} if self._key else {}
         return auth | {
             "retry": patience,
             "extensions": {"timeout": patience.request_timeout},
             # A redirect would be answered at a host that nobody named, so it is reported instead of followed.
             "follow_redirects": False,
-            "headers": {"Accept": "application/json"},
+            "headers": HEADERS,
         }
 
     def _later(self, response: httpx.Response, patience: Patience) -> str | None:
@@ -208,10 +219,27 @@ class RankingClient:
         return f"{self.endpoint.later_url}{request_id}"
 
     def _answer(self, response: httpx.Response, batch: Batch) -> Answer:
-        return parsed_answer(_content(response), len(batch.passages), self._dialect)
+        return parsed_answer(self._content(response), len(batch.passages), self._dialect)
+
+    def _content(self, response: httpx.Response) -> bytes:
+        if response.status_code == httpx.codes.OK:
+            return self._without_key(response.content)
+        if response.is_success:
+            raise InvalidAnswer(f"The service answered {response.status_code} where 200 was expected.")
+        raise self._refusal(response)
+
+    def _refusal(self, response: httpx.Response) -> StatusError:
+        request_id = response.headers.get("nvcf-reqid") or response.headers.get("x-request-id")
+        return status_error(response.status_code, self._without_key(response.content), request_id=request_id)
+
+    def _without_key(self, content: bytes) -> bytes:
+        """Cut our key out of a body, before any part of it is quoted: a service may repeat what it was sent."""
+        return content.replace(self._key.get_secret_value().encode(), b"...") if self._key else content
 
     @contextmanager
-    def _errors(self, url: str, ends: float, passages: range | None = None) -> Iterator[tuple[str, Patience]]:
+    def _errors(
+        self, url: httpx.URL, ends: float, passages: range | None = None
+    ) -> Iterator[tuple[httpx.URL, Patience]]:
         """Give a request its address and its patience, and turn whatever goes wrong into an error of ours."""
         try:
             try:
@@ -221,20 +249,22 @@ class RankingClient:
             except httpx.HTTPError as error:
                 raise self._transport_error(error) from error
         except RerankError as error:
-            error.model = error.model or self.model
-            error.url = error.url or url
-            error.passages = passages
+            error.args = (redact(error.args[0]),)
+            error.detail = redact(error.detail) if error.detail else None
+            error.model, error.url, error.passages = self.model, str(url), passages
             raise
 
     def _gave_up(self, end: GaveUp) -> RerankError:
         if isinstance(end.outcome, httpx.Response):
-            error: RerankError = _refusal(end.outcome)
+            error: RerankError = self._refusal(end.outcome)
         else:
             error = self._transport_error(end.outcome)
         error.hint = f"Try again in {end.wait:.0f} seconds: {end}, longer than this call may take. {error.hint}"
         return error
 
     def _transport_error(self, error: Exception) -> RerankError:
+        if isinstance(error, httpx.DecodingError):
+            return InvalidAnswer(f"The service's answer is not what its Content-Encoding says: {error}")
         if isinstance(error, httpx.TimeoutException):
             return RerankTimeout(f"The reranking service did not answer within {self._timeout:g} seconds")
         return ServiceUnreachable(f"The reranking service could not be reached: {error or type(error).__name__}")
@@ -258,16 +288,3 @@ class RankingClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _content(response: httpx.Response) -> bytes:
-    if response.status_code == httpx.codes.OK:
-        return response.content
-    if response.is_success:
-        raise InvalidAnswer(f"The service answered {response.status_code} where 200 was expected.")
-    raise _refusal(response)
-
-
-def _refusal(response: httpx.Response) -> StatusError:
-    request_id = response.headers.get("nvcf-reqid") or response.headers.get("x-request-id")
-    return status_error(response.status_code, response.content, request_id=request_id)

@@ -8,9 +8,10 @@ from threading import Lock
 from nvrerank_helpers.catalog import DEFAULT_MODEL, endpoint, is_hosted
 from nvrerank_helpers.client import RankingClient
 from nvrerank_helpers.errors import ServiceUnreachable
-from nvrerank_helpers.keys import KEY_VARIABLE, find_key
+from nvrerank_helpers.keys import KEY_VARIABLE, find_key, key_for
 from nvrerank_helpers.nim_standin.process import StandIn
 
+ADDRESS_VARIABLE = "NVIDIA_BASE_URL"
 CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"
 
 
@@ -43,11 +44,12 @@ class Service:
 
 
 def connect(base_url: str | None = None) -> Service:
-    """Choose a service, make sure that it answers, and point this process at it.
+    """Choose a service and point this process at it.
 
-    In this order: your own NIM at `base_url` or at the environment's `NVIDIA_BASE_URL`; NVIDIA's API catalog, if
-    `NVIDIA_API_KEY` is set; else the stand-in, which is started on this machine, plays the catalog for this process,
-    and ends with it. After it `NVIDIARerank(top_n=4)` is the same text everywhere.
+    In this order: your own NIM at `base_url` or at the environment's `NVIDIA_BASE_URL`, which is asked for its model;
+    NVIDIA's API catalog, if `NVIDIA_API_KEY` is set, which is not asked before the first ranking; else the stand-in,
+    which is started on this machine, plays the catalog for this process, and ends with it. After it
+    `NVIDIARerank(top_n=4)` is the same text everywhere.
 
     Args:
         base_url: Address of your own NIM, such as `http://localhost:1976/v1`.
@@ -56,6 +58,7 @@ def connect(base_url: str | None = None) -> Service:
         What was chosen and why; one line as text, a small table in Jupyter.
 
     Raises:
+        ValueError: The address or the key is malformed, or the API catalog was named and there is no key.
         ServiceUnreachable: Your own NIM does not answer.
         RerankError: It answers, but not as a reranking NIM.
         StandInError: The stand-in cannot start, for example because the extra `course` is not installed.
@@ -64,10 +67,10 @@ def connect(base_url: str | None = None) -> Service:
         >>> print(connect())  # doctest: +SKIP
         the local stand-in at http://127.0.0.1:43861/v1, model … (neither NVIDIA_BASE_URL nor NVIDIA_API_KEY is set)
     """
-    address = base_url or os.environ.get("NVIDIA_BASE_URL")
+    address = base_url or os.environ.get(ADDRESS_VARIABLE)
     if address and not is_hosted(address):
-        return _own_nim(address, "base_url was given" if base_url else "NVIDIA_BASE_URL is set")
-    if find_key() or base_url:
+        return _own_nim(address, "base_url was given" if base_url else f"{ADDRESS_VARIABLE} is set")
+    if base_url or find_key():
         return _api_catalog(base_url)
     return _stand_in()
 
@@ -76,30 +79,42 @@ def _own_nim(address: str, why: str) -> Service:
     target = endpoint(address, None)
     try:
         with RankingClient(target) as client:
-            return Service("your own NIM", target.service_url or target.ranking_url, client.model, why)
+            model = client.model
     except ServiceUnreachable as error:
         hint = (
             "Start the NIM, or correct the address. A NIM needs minutes to load: wait for GET /v1/health/ready. "
-            "Without base_url and NVIDIA_BASE_URL, connect() starts the local stand-in instead."
+            f"Without base_url and {ADDRESS_VARIABLE}, connect() starts the local stand-in instead."
         )
         raise ServiceUnreachable(error.args[0], url=error.url, hint=hint) from error
+    service_url = target.service_url or target.ranking_url
+    os.environ[ADDRESS_VARIABLE] = service_url
+    return Service("your own NIM", service_url, model, why)
 
 
 def _api_catalog(base_url: str | None) -> Service:
-    if _started.address and os.environ.get(CATALOG_VARIABLE) == _started.address:
-        del os.environ[CATALOG_VARIABLE]  # a stand-in of an earlier call must not go on playing the catalog
+    if os.environ.get(CATALOG_VARIABLE) == _started.address:
+        os.environ.pop(CATALOG_VARIABLE, None)  # a stand-in of an earlier call must not go on playing the catalog
     target = endpoint(base_url, DEFAULT_MODEL)
+    key_for(target, None)  # says what to do where there is no key
+    if not target.hosted:
+        return Service("a service that plays NVIDIA's API catalog", target.ranking_url, DEFAULT_MODEL, _imitated())
     return Service("NVIDIA's API catalog", target.ranking_url, DEFAULT_MODEL, f"{KEY_VARIABLE} is set")
 
 
 def _stand_in() -> Service:
-    os.environ[CATALOG_VARIABLE] = _started.ensure()
-    return Service(
-        "the local stand-in",
-        f"{_started.address}/v1",
-        f"{DEFAULT_MODEL}, played by all-MiniLM-L6-v2",
-        f"neither NVIDIA_BASE_URL nor {KEY_VARIABLE} is set",
-    )
+    why = f"{KEY_VARIABLE} is not set"
+    if not os.environ.get(ADDRESS_VARIABLE):
+        why = f"neither {ADDRESS_VARIABLE} nor {KEY_VARIABLE} is set"
+    if os.environ.get(CATALOG_VARIABLE) in (None, "", _started.address):
+        os.environ[CATALOG_VARIABLE] = _started.ensure()
+    else:
+        why = f"{why}; {_imitated()}"
+    address = f"{os.environ[CATALOG_VARIABLE].rstrip('/')}/v1"
+    return Service("the local stand-in", address, f"{DEFAULT_MODEL}, played by all-MiniLM-L6-v2", why)
+
+
+def _imitated() -> str:
+    return f"{CATALOG_VARIABLE} is set"
 
 
 class _Started:
@@ -116,8 +131,10 @@ class _Started:
     def ensure(self) -> str:
         """Start the stand-in unless it runs, and return its address without `/v1`."""
         with self._lock:
-            if self._standin is None or not self._standin.running:
-                self._standin = StandIn()
+            if self._standin and not self._standin.running:
+                self._standin.close()
+                self._standin = None
+            self._standin = self._standin or StandIn()
             return self._standin.base_url.removesuffix("/v1")
 
 

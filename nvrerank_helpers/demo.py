@@ -72,7 +72,7 @@ def run_demo() -> Demo:
     service = connect()
     print(f"Reranking with {service}")
     nodes = load_passages()
-    hybrid = build_hybrid(nodes, CANDIDATES)
+    hybrid = build_hybrid(nodes, CANDIDATES, show_progress=True)
     questions, left_out = present(load_questions("test"), nodes)
     print(f"{len(nodes):,} passages in two stores, {len(questions)} test questions\n")
     reranker = NVIDIARerank(top_n=None)
@@ -143,9 +143,11 @@ def main(json_file: Path | None = None) -> None:
     Example:
         >>> main(Path("figures.json"))  # doctest: +SKIP
     """
+    if json_file and not json_file.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {json_file.parent} to write {json_file.name} to: make it first.")
     demo = run_demo()
-    print(report(demo))
     if json_file:
         systems = demo.table.reset_index().to_dict(orient="records")
         figures = {"service": demo.service.service, "questions": demo.questions, "passages": demo.passages}
         json_file.write_text(json.dumps(figures | {"systems": systems}, indent=2) + "\n", encoding="utf-8")
+    print(report(demo))

@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import median
 from textwrap import shorten
 
@@ -32,8 +32,8 @@ class Run:
     """
 
     system: str
-    ranked: dict[str, list[str]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
+    ranked: dict[str, list[str]]
+    seconds: list[float]
 
 
 def present(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[list[Question], int]:
@@ -94,7 +94,7 @@ def run(system: str, search: Search, questions: Sequence[Question]) -> Run:
     Example:
         >>> run("bm25", hybrid.retrievers["bm25"].retrieve, questions)  # doctest: +SKIP
     """
-    result = Run(system)
+    result = Run(system, {}, [])
     for question in tqdm(questions, desc=system, unit="question", leave=False):
         started = time.perf_counter()
         found = search(question.text)
@@ -180,7 +180,8 @@ def side_by_side(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]
         }
         for rank, found in enumerate(after, 1)
     ]
-    return pd.DataFrame(rows).set_index("after")
+    columns = ["after", "before", "move", "passage", "score before", "logit"]
+    return pd.DataFrame(rows, columns=columns).set_index("after")
 
 
 def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> pd.DataFrame:
@@ -208,7 +209,7 @@ def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> 
         }
         for rank, item in enumerate(found[:top], 1)
     ]
-    return pd.DataFrame(rows).set_index("rank")
+    return pd.DataFrame(rows, columns=["rank", "grade", "passage", "begins", "score"]).set_index("rank")
 
 
 def _move(old: int, new: int) -> str:

@@ -38,7 +38,7 @@ def check(answer: Any, expected: Any, *, right: str, wrong: str | Callable[[Any]
     """Compare a reader's answer with what is expected, and never raise because of the answer.
 
     Args:
-        answer: What the reader wrote. `...`, None, or a list or tuple that holds `...`, means "not yet".
+        answer: What the reader wrote. `...`, None, or a list, tuple or dictionary that holds `...`, means "not yet".
         expected: The right value (a float agrees to one part in a thousand), or a function that takes the
             answer and returns whether it is right.
         right: Why the answer is right.
@@ -51,14 +51,20 @@ def check(answer: Any, expected: Any, *, right: str, wrong: str | Callable[[Any]
         >>> check(7, 7, right="both lists hold one passage twice.", wrong="count each passage once.")
         Right: both lists hold one passage twice.
     """
-    if answer is None or answer is ... or (isinstance(answer, list | tuple) and any(a is ... for a in answer)):
+    if _untouched(answer):
         return Verdict("not yet", UNTOUCHED)
     try:
         if _agree(answer, expected):
             return Verdict("right", right)
         return Verdict("wrong", wrong(answer) if callable(wrong) else wrong)
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a learner's own function raises belongs into the verdict
         return Verdict("wrong", f"this is not the kind of value that is asked for ({error}).")
+
+
+def _untouched(answer: Any) -> bool:
+    """Whether an answer is, or holds, what the starter left open."""
+    inside = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else ()
+    return answer is None or answer is ... or any(value is ... for value in inside)
 
 
 def _agree(answer: Any, expected: Any) -> bool:

@@ -1,14 +1,19 @@
 """The ranking protocol as pure functions: what is sent, what a right answer is, which order it gives."""
 
-import json
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
+
+from pydantic_core import from_json
 
 from nvrerank_helpers.errors import InvalidAnswer, excerpt
 
 Truncate = Literal["NONE", "END"]
+
+
+LARGEST = sys.float_info.max  # JSON knows larger integers; NaN compares false with anything
 
 
 class Passage(TypedDict, total=False):
@@ -196,36 +201,38 @@ def parsed_answer(body: bytes, count: int, dialect: Dialect = DIALECTS["ranking"
     rankings = answer.get(dialect.entries) if isinstance(answer, dict) else None
     if not isinstance(rankings, list):
         raise InvalidAnswer(f"The service answered 200 without a list of {dialect.entries}: {excerpt(body)}")
-    by_index = dict(_checked(ranking, count, dialect.score) for ranking in rankings)
-    if len(rankings) != count or len(by_index) != count:
-        raise InvalidAnswer(
-            f"The service ranked {len(by_index)} different passages in {len(rankings)} entries; {count} were sent."
-        )
-    return Answer([by_index[index] for index in range(count)], _tokens(answer))
+    try:
+        by_index = {entry["index"]: entry[dialect.score] for entry in rankings}
+    except (TypeError, KeyError):
+        by_index = {}
+    if len(rankings) != count or not _is_permutation(by_index, count) or not _are_finite(by_index.values()):
+        raise InvalidAnswer(_what_is_wrong(rankings, count, dialect.score))
+    return Answer([float(by_index[index]) for index in range(count)], _tokens(answer))
+
+
+def _is_permutation(indices: Collection[Any], count: int) -> bool:
+    return set(indices) == set(range(count)) and set(map(type, indices)) == {int}  # True and 1.0 equal 1
+
+
+def _are_finite(numbers: Collection[Any]) -> bool:
+    return set(map(type, numbers)) <= {int, float} and all(-LARGEST <= number <= LARGEST for number in numbers)
+
+
+def _what_is_wrong(rankings: Sequence[Any], count: int, score: str) -> str:
+    indices = [entry.get("index") if isinstance(entry, dict) else None for entry in rankings]
+    for index, entry in zip(indices, rankings, strict=True):
+        if type(index) is not int or not 0 <= index < count:
+            return f"The service ranked a passage that was not sent: index {index!r} of {count}."
+        if not _are_finite([entry.get(score)]):
+            return f"The service scored passage {index} with {entry.get(score)!r:.40}, which is not a finite number."
+    return f"The service ranked {len(set(indices))} different passages in {len(indices)} entries; {count} were sent."
 
 
 def _loaded(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return from_json(body)
+    except ValueError:
         raise InvalidAnswer(f"The service answered 200 with a body that is not JSON: {excerpt(body)}") from None
-
-
-def _checked(ranking: object, count: int, score: str) -> tuple[int, float]:
-    entry = ranking if isinstance(ranking, dict) else {}
-    index, logit = entry.get("index"), entry.get(score)
-    if type(index) is not int or not 0 <= index < count:
-        raise InvalidAnswer(f"The service ranked a passage that was not sent: index {index!r} of {count}.")
-    if isinstance(logit, bool) or not isinstance(logit, int | float) or not _finite(logit):
-        raise InvalidAnswer(f"The service scored passage {index} with {logit!r}, which is not a finite number.")
-    return index, float(logit)
-
-
-def _finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # JSON knows integers that no float can hold
-        return False
 
 
 def _tokens(answer: dict[str, Any]) -> int:
@@ -246,8 +253,8 @@ def parsed_model_ids(body: bytes) -> list[str]:
         ['my-model']
     """
     try:
-        ids = [str(entry["id"]) for entry in json.loads(body)["data"]]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        ids = [str(entry["id"]) for entry in from_json(body)["data"]]
+    except (ValueError, TypeError, KeyError):
         raise InvalidAnswer(f"The service's list of models cannot be read: {excerpt(body)}") from None
     if not ids:
         raise InvalidAnswer("The service serves no model.", hint="Name the model with `model`, or restart the service.")

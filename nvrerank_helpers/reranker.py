@@ -1,7 +1,6 @@
 """`NVIDIARerank`: retrieved nodes in, the best of them in a better order out."""
 
 import asyncio
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ import httpx
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.dispatcher import Dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.event_handlers import NullEventHandler
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
@@ -254,9 +255,11 @@ class NVIDIARerank(BaseNodePostprocessor):
 
     def _best(self, nodes: Sequence[NodeWithScore], ranked: Ranked) -> list[NodeWithScore]:
         self._last_call = ranked
-        scores = [self._score(logit) for logit in ranked.logits]
-        lowest = -math.inf if self.min_score is None else self.min_score
-        order = [position for position in descending(ranked.logits) if scores[position] >= lowest]
+        scores, order = ranked.logits, descending(ranked.logits)
+        if self.score_transform == "sigmoid":
+            scores = [sigmoid(logit, self.sigmoid_scale) for logit in scores]
+        if self.min_score is not None:
+            order = [position for position in order if scores[position] >= self.min_score]
         return [
             NodeWithScore(
                 node=annotated(
@@ -267,15 +270,14 @@ class NVIDIARerank(BaseNodePostprocessor):
             for position in order[: self.top_n]
         ]
 
-    def _score(self, logit: float) -> float:
-        return sigmoid(logit, self.sigmoid_scale) if self.score_transform == "sigmoid" else logit
-
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[list[NodeWithScore]]:
         """Tell LlamaIndex of the start and the end of a call, also of one that is empty or fails."""
         results: list[NodeWithScore] = []
         top_n = len(nodes) if self.top_n is None else self.top_n
-        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=self.model))
+        heard = _is_heard()
+        if heard:
+            dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=self.model))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
@@ -290,4 +292,15 @@ class NVIDIARerank(BaseNodePostprocessor):
             error.node_ids = [nodes[position].node_id for position in error.passages or ()]
             raise
         finally:
-            dispatcher.event(ReRankEndEvent(nodes=results))
+            if heard:
+                dispatcher.event(ReRankEndEvent(nodes=results))
+
+
+def _is_heard() -> bool:
+    """Tell whether anyone listens to our events: building them for nobody would cost a twentieth of a quick call."""
+    source: Dispatcher | None = dispatcher
+    while source:
+        if any(not isinstance(handler, NullEventHandler) for handler in source.event_handlers):
+            return True
+        source = source.parent if source.propagate else None
+    return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import CallbackManager
@@ -54,6 +55,10 @@ class StaticEmbedding(BaseEmbedding):
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        if not all(text.strip() for text in texts):
+            raise ValueError(
+                "An empty text has no vector: leave out empty passages, and ask a question that says something."
+            )
         vectors: list[list[float]] = _word_vectors().embed(texts, norm=True).tolist()
         return vectors
 
@@ -96,10 +101,12 @@ class HybridRetriever(BaseRetriever):
         super().__init__(callback_manager=callback_manager)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        _check_query(query_bundle)
         found = [retriever.retrieve(query_bundle) for retriever in self.retrievers.values()]
         return self._fused(found)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        _check_query(query_bundle)
         asked = (retriever.aretrieve(query_bundle) for retriever in self.retrievers.values())
         return self._fused(await asyncio.gather(*asked))
 
@@ -137,18 +144,21 @@ def fuse(found: Mapping[str, Sequence[NodeWithScore]]) -> list[NodeWithScore]:
     return [NodeWithScore(node=annotated(nodes[id_], **origins[id_]), score=scores[id_]) for id_ in order]
 
 
-def build_hybrid(nodes: Sequence[BaseNode], similarity_top_k: int = 50) -> HybridRetriever:
+def build_hybrid(
+    nodes: Sequence[BaseNode], similarity_top_k: int = 50, *, show_progress: bool = False
+) -> HybridRetriever:
     """Put nodes into a BM25 store and a vector store and return the retriever that joins the two.
 
     Args:
         nodes: The passages; their ids must be unique.
-        similarity_top_k: How many nodes each store returns, and how many the fused list holds.
+        similarity_top_k: How many nodes each store returns, and how many the fused list holds; at least 1.
+        show_progress: Whether to show a bar while the vectors are made.
 
     Returns:
         A `HybridRetriever` whose `retrievers["bm25"]` and `retrievers["vector"]` can also be asked alone.
 
     Raises:
-        ValueError: No nodes were given, or two share an id.
+        ValueError: No nodes were given, two share an id, one is empty, or no node holds a word that BM25 could index.
 
     Example:
         >>> hybrid = build_hybrid(load_passages())  # doctest: +SKIP
@@ -159,10 +169,10 @@ def build_hybrid(nodes: Sequence[BaseNode], similarity_top_k: int = 50) -> Hybri
     twice = [id_ for id_, times in Counter(node.node_id for node in nodes).items() if times > 1]
     if twice:
         raise ValueError(f"{len(twice)} node ids occur more than once, {twice[0]!r} among them: give each its own.")
-    top_k = min(similarity_top_k, len(nodes))
+    top_k = max(1, min(similarity_top_k, len(nodes)))
     stores: dict[str, BaseRetriever] = {
-        "bm25": MatchingBM25Retriever(nodes=list(nodes), similarity_top_k=top_k),
-        "vector": _vector_index(nodes).as_retriever(similarity_top_k=top_k),
+        "bm25": _bm25_store(nodes, top_k),
+        "vector": _vector_index(nodes, show_progress=show_progress).as_retriever(similarity_top_k=top_k),
     }
     return HybridRetriever(stores, similarity_top_k=similarity_top_k)
 
@@ -178,13 +188,26 @@ class MatchingBM25Retriever(BM25Retriever):
         return [found for found in super()._retrieve(query_bundle) if found.score]
 
 
-def _vector_index(nodes: Sequence[BaseNode]) -> VectorStoreIndex:
+def _bm25_store(nodes: Sequence[BaseNode], top_k: int) -> BM25Retriever:
+    try:
+        with np.errstate(invalid="ignore"):
+            return MatchingBM25Retriever(nodes=list(nodes), similarity_top_k=top_k)
+    except ValueError as error:  # bm25s: nothing is left after stop words and single letters
+        raise ValueError(f"No node holds a word that BM25 could index ({error}): give it texts with words.") from error
+
+
+def _check_query(query_bundle: QueryBundle) -> None:
+    if not query_bundle.query_str.strip():
+        raise ValueError("The query is empty: ask a question that says something.")
+
+
+def _vector_index(nodes: Sequence[BaseNode], *, show_progress: bool) -> VectorStoreIndex:
     embedding = StaticEmbedding()
     width = len(embedding.get_query_embedding("width"))
     # The vectors have length 1, so that the inner product is the cosine.
     store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(width))
     storage = StorageContext.from_defaults(vector_store=store)
-    return VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding)
+    return VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding, show_progress=show_progress)
 
 
 @cache

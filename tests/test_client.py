@@ -273,9 +273,29 @@ def test_the_other_dialect_works_through_the_same_client(service):
 
 
 async def test_a_client_closes_with_its_block():
-    async with RankingClient(NIM, "m") as client:
-        opened = await client._connections.async_client()
+    async with RankingClient(NIM, "m") as client, client._connections.lent_async_client() as opened:
+        pass
     with RankingClient(NIM, "m") as other:
         opened_too = other._connections.sync_client()
     assert opened.is_closed
     assert opened_too.is_closed
+
+
+def test_a_key_that_the_service_repeats_is_not_in_the_error(rank, service):
+    service.answers = [httpx.Response(401, json={"detail": "Bearer my-own-kind-of-key is not known, nor nvapi-x"})]
+    with pytest.raises(Exception, match=r"Bearer \.\.\. is not known, nor nvapi-…") as failed:
+        rank([1], api_key=SecretStr("my-own-kind-of-key"))
+    assert failed.value.detail == "Bearer ... is not known, nor nvapi-…"
+
+
+def test_an_answer_that_is_not_what_its_encoding_says_is_refused(rank, service):
+    class Undecodable(httpx.SyncByteStream, httpx.AsyncByteStream):
+        def __iter__(self):
+            yield b"plain"
+
+        async def __aiter__(self):
+            yield b"plain"
+
+    service.answers = [httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Undecodable())]
+    with pytest.raises(InvalidAnswer, match="Content-Encoding"):
+        rank([1])

@@ -11,9 +11,9 @@ from nvrerank_helpers.nim_standin.process import StandIn
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    monkeypatch.setenv(CATALOG_VARIABLE, "to be undone after the test")
     for name in ("NVIDIA_API_KEY", "NVIDIA_BASE_URL", CATALOG_VARIABLE):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "to be undone after the test")
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,31 @@ def nim():
 def test_your_own_nim_comes_first(nim, monkeypatch):
     monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-key")
     assert connect(nim) == Service("your own NIM", nim, "my/model", "base_url was given")
+
+
+def test_after_connecting_to_your_own_nim_the_reranker_asks_it(nim, monkeypatch):
+    monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-key")
+    connect(nim)
+    assert NVIDIARerank(top_n=4).base_url == nim
+
+
+def test_the_catalog_by_name_needs_a_key():
+    with pytest.raises(ValueError, match="needs a key"):
+        connect("https://ai.api.nvidia.com")
+
+
+def test_the_reason_says_what_is_really_set(monkeypatch):
+    monkeypatch.setenv("NVIDIA_BASE_URL", "https://integrate.api.nvidia.com/v1")
+    assert connect().why == "NVIDIA_API_KEY is not set"
+
+
+@pytest.mark.parametrize("key", ["", "nvapi-key"])
+def test_a_service_of_your_own_may_play_the_catalog(nim, monkeypatch, key):
+    monkeypatch.setenv("NVIDIA_API_KEY", key)
+    monkeypatch.setenv(CATALOG_VARIABLE, nim.removesuffix("/v1"))
+    service = connect()
+    assert service.address.startswith(nim)
+    assert "NVRERANK_CATALOG_URL is set" in service.why
 
 
 def test_your_own_nim_may_stand_in_the_environment(nim, monkeypatch):

@@ -30,10 +30,16 @@ def test_a_client_that_is_given_is_used_and_left_open():
         assert not given.is_closed
 
 
+async def lent(connections):
+    """Borrow an async client and give it back."""
+    async with connections.lent_async_client() as client:
+        return client
+
+
 async def test_an_async_client_that_is_given_is_used_and_left_open():
     async with httpx.AsyncClient() as given:
         connections = Connections(8, async_http_client=given)
-        assert await connections.async_client() is given
+        assert await lent(connections) is given
         await connections.aclose()
         assert not given.is_closed
 
@@ -57,23 +63,47 @@ def test_a_forgotten_client_is_closed():
 
 def test_each_event_loop_has_its_own_client_that_closes_with_it():
     connections = Connections(8)
-    first, second = asyncio.run(connections.async_client()), asyncio.run(connections.async_client())
+    first, second = asyncio.run(lent(connections)), asyncio.run(lent(connections))
     assert first is not second
     assert first.is_closed
     assert second.is_closed
 
 
-async def test_one_event_loop_keeps_its_client():
+async def test_a_client_that_came_back_is_lent_again():
     connections = Connections(8)
-    assert await connections.async_client() is await connections.async_client()
+    assert await lent(connections) is await lent(connections)
+    await connections.aclose()
+
+
+async def test_two_requests_in_flight_have_a_client_each():
+    connections = Connections(8)
+    async with connections.lent_async_client() as one, connections.lent_async_client() as other:
+        assert one is not other
+    await connections.aclose()
+
+
+async def test_no_more_than_so_many_clients_wait(monkeypatch):
+    monkeypatch.setattr("nvrerank_helpers.connections.MOST_IDLE", 1)
+    connections = Connections(8)
+    async with connections.lent_async_client() as one, connections.lent_async_client() as other:
+        pass
+    assert [one.is_closed, other.is_closed] == [True, False]
     await connections.aclose()
 
 
 async def test_aclose_closes_both_kinds():
     connections = Connections(8)
-    clients = [connections.sync_client(), await connections.async_client()]
+    clients = [connections.sync_client(), await lent(connections)]
     await connections.aclose()
     assert all(client.is_closed for client in clients)
+
+
+async def test_a_client_that_comes_back_after_aclose_is_closed():
+    connections = Connections(8)
+    async with connections.lent_async_client() as late:
+        await connections.aclose()
+        assert not late.is_closed
+    assert late.is_closed
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -114,7 +114,7 @@ async def test_unknown_fields_are_ignored(client: httpx.AsyncClient) -> None:
         ({"query": {"text": "\ud800"}}, 422, "unicode"),
         ({"passages": []}, 422, "at least 1"),
         ({"passages": [{"text": "x"}] * 513}, 422, "at most 512"),
-        ({"passages": [{"text": "x"}, {"text": ""}]}, 422, "passages.1: A passage needs a text"),
+        ({"passages": [{"text": "x"}, {"text": ""}]}, 422, "passages.1.text: String should have at least 1 character"),
         ({"passages": [{}]}, 422, "A passage needs a text"),
         ({"truncate": "START"}, 422, "'NONE' or 'END'"),
         ({"model": "nvidia/gone"}, 404, "'nvidia/gone' is not served here"),
@@ -210,3 +210,28 @@ async def test_a_model_that_cannot_load_is_reported_with_the_reason() -> None:
 
 async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
     assert "/v1/ranking" in (await client.get("/openapi.json")).json()["paths"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model": "\ud800"}, {"passages": [{"text": "\ud800"}]}, {"query": {"text": "\ud800"}}]
+)
+async def test_text_that_is_no_unicode_is_refused(client: httpx.AsyncClient, changes: dict[str, Any]) -> None:
+    answer = await client.post("/v1/ranking", content=json.dumps(body(**changes)).encode(), headers=JSON)
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("changes", [{"model": "m" * 129}, {"passages": [{"text": "a" * 14_598_367}]}])
+async def test_text_beyond_the_documented_length_is_refused(client: httpx.AsyncClient, changes: dict[str, Any]) -> None:
+    answer = await client.post("/v1/ranking", content=json.dumps(body(**changes)).encode(), headers=JSON)
+    assert answer.status_code == 422
+    assert len(answer.content) < 1000
+
+
+async def test_a_body_that_is_not_called_json_is_told_so(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/ranking", content=json.dumps(body()), headers={"content-type": "text/plain"})
+    assert (answer.status_code, "Content-Type: application/json" in answer.json()["message"]) == (422, True)
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+async def test_no_page_loads_anything_from_elsewhere(client: httpx.AsyncClient, page: str) -> None:
+    assert (await client.get(page)).status_code == 404

@@ -168,3 +168,17 @@ def test_scoring_imports_neither_torch_nor_the_package_that_carries_the_weights(
         check=True,
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_a_passage_that_is_there_twice_is_encoded_once(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = model._encode
+    monkeypatch.setattr(model, "_encode", lambda ids: encoded.append(len(ids)) or encode(ids))
+    logits = model.score("a query of this test alone", ["a passage of this test alone"] * 5).logits
+    assert len(encoded) == 2
+    assert len(set(logits.tolist())) == 1
+
+
+def test_function_words_weigh_less_than_words_with_content(model: RelevanceModel) -> None:
+    content, function = model.score("where is the tokenizer", ["tokenizer tokenizer", "where is the"]).raw
+    assert content > function

@@ -13,11 +13,11 @@ PACKAGE = Path(nvrerank_helpers.__file__).parent
 ORDER = [
     "errors",
     "catalog",
+    "keys",
     "protocol",
     "retries",
     "connections",
     "client",
-    "keys",
     "images",
     "nodes",
     "preflight",

@@ -77,7 +77,10 @@ def test_usage_may_be_missing_or_strange(usage):
         (answer((0, 1.0), (1, True)), "passage 1 with True"),
         (answer((0, 1.0), (1, None)), "passage 1 with None"),
         (b'{"rankings": [1, 2]}', "index None of 2"),
-        (b'{"rankings": [{"index": 0, "logit": 1' + b"0" * 400 + b"}, {}]}", "not a finite number"),
+        (
+            b'{"rankings": [{"index": 0, "logit": 1' + b"0" * 400 + b'}, {"index": 1, "logit": 1}]}',
+            "not a finite number",
+        ),
         (b"[" * 100_000, "not JSON"),
     ],
 )

@@ -1,4 +1,5 @@
-import logging
+import subprocess
+import sys
 
 import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -112,6 +113,36 @@ async def test_static_vectors_are_the_same_async():
 
 
 def test_loading_the_vectors_leaves_the_root_logger_alone():
-    before = logging.getLogger().level
-    StaticEmbedding().get_text_embedding("sort")
-    assert logging.getLogger().level == before
+    code = (
+        "import logging; root = logging.getLogger(); before = root.level, root.handlers[:]\n"
+        "from nvrerank_helpers.retrieval import StaticEmbedding; StaticEmbedding().get_text_embedding('sort')\n"
+        "print((root.level, root.handlers[:]) == before)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+async def test_async_asks_the_stores_async():
+    class Asked(Fixed):
+        async def _aretrieve(self, query_bundle):
+            return [NodeWithScore(node=TextNode(id_="asked async"), score=1.0)]
+
+    assert ids(await HybridRetriever({"bm25": Asked("asked sync")}).aretrieve("q")) == ["asked async"]
+
+
+@pytest.mark.parametrize("query", ["", "  "])
+async def test_an_empty_query_is_refused(query):
+    hybrid = build_hybrid(NODES)
+    with pytest.raises(ValueError, match="query is empty"):
+        hybrid.retrieve(query)
+    with pytest.raises(ValueError, match="query is empty"):
+        await hybrid.aretrieve(query)
+
+
+def test_an_empty_passage_is_refused():
+    with pytest.raises(ValueError, match="leave out empty passages"):
+        build_hybrid([*NODES, TextNode(id_="empty", text=" ")])
+
+
+def test_texts_without_a_word_are_refused():
+    with pytest.raises(ValueError, match="texts with words"):
+        build_hybrid([TextNode(text="the of")])

@@ -69,6 +69,8 @@ def readme(course: Course) -> None:
 def solved(course: Course, names: list[str], to: Path) -> None:
     """Write the notebooks with their exercises solved, not run, into a folder."""
     to.mkdir(parents=True, exist_ok=True)
+    for old in to.glob("*.ipynb"):  # of notebooks that have another name now
+        old.unlink()
     for name in names:
         _write(to / f"{name}.ipynb", canonical(course.make(name, solved=True)))
 

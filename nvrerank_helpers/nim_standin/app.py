@@ -17,6 +17,8 @@ from nvrerank_helpers.catalog import DEFAULT_MODEL, MAX_PASSAGES, hosted_path
 from nvrerank_helpers.nim_standin.behaviour import (
     DEFAULT_TRUNCATE,
     HEALTH,
+    MAX_CHARACTERS,
+    MAX_MODEL_NAME,
     MAX_TOKENS,
     NIM_1_10,
     UNKNOWN_PATH_TEXT,
@@ -27,22 +29,25 @@ from nvrerank_helpers.nim_standin.behaviour import (
 )
 from nvrerank_helpers.nim_standin.scoring import InputTooLongError, RelevanceModel, Scores
 
+# A length is checked on valid Unicode only, so a lone surrogate is refused here too.
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+
 
 class Query(BaseModel):
     """The question, always text."""
 
-    text: Annotated[str, Field(min_length=1)]
+    text: Text
 
 
 class Passage(BaseModel):
     """A text to judge; an image is recognised only to be refused."""
 
-    text: str = ""
-    image: str | None = None
+    text: Text | None = None
+    image: Text | None = None
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
-        if not self.text and self.image is None:
+        if self.text is None and self.image is None:
             raise PydanticCustomError("passage_empty", "A passage needs a text that is not empty")
         return self
 
@@ -50,7 +55,7 @@ class Passage(BaseModel):
 class RankingRequest(BaseModel):
     """Body of a ranking request; unknown fields are ignored, as in the 1.x line."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
     query: Query
     passages: Annotated[list[Passage], Field(min_length=1, max_length=MAX_PASSAGES)]
     truncate: Truncate = DEFAULT_TRUNCATE
@@ -150,7 +155,7 @@ class Service:
             raise RefusalError(self.behaviour.too_long, str(error)) from error
 
     def _score(self, request: RankingRequest) -> Scores:
-        texts = [passage.text for passage in request.passages]
+        texts = [passage.text or "" for passage in request.passages]
         return self.loaded.result().score(request.query.text, texts, max_tokens=MAX_TOKENS, truncate=request.truncate)
 
 
@@ -180,7 +185,8 @@ def create_app(service: Service) -> FastAPI:
         yield
         service.close()
 
-    app = FastAPI(title="Stand-in for an NVIDIA reranking NIM", lifespan=lifespan)
+    # The pages that FastAPI would show for the document load scripts from elsewhere; the document itself stays.
+    app = FastAPI(title="Stand-in for an NVIDIA reranking NIM", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_error_answers(app, service.behaviour)
     _add_status_routes(app, service)
     _add_ranking_routes(app, service)
@@ -193,8 +199,10 @@ def _add_error_answers(app: FastAPI, behaviour: Behaviour) -> None:
         return JSONResponse(error.body, error.status)
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def refuse_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         refusal = invalid_request(behaviour.invalid, error.errors())
+        if "json" not in request.headers.get("content-type", ""):
+            refusal = RefusalError(behaviour.invalid, "Send the body as JSON, with Content-Type: application/json")
         return JSONResponse(refusal.body, refusal.status)
 
     @app.exception_handler(400)

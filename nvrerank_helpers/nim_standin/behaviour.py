@@ -14,6 +14,12 @@ Truncate = Literal["NONE", "END"]
 MAX_TOKENS = 8192
 """Documented limit of a query with one passage for this model (2.0 support matrix), special tokens included."""
 
+MAX_CHARACTERS = 14_598_366
+"""Documented limit of one text (reference pages of the API catalog)."""
+
+MAX_MODEL_NAME = 128
+"""Documented limit of a model's id, in characters (the same pages)."""
+
 DEFAULT_TRUNCATE: Truncate = "NONE"
 """Documented for the NIM. The catalog page of the VL model says END: clients should always send the field."""
 

@@ -160,17 +160,21 @@ class RelevanceModel:
         room = max_tokens - PAIR_SPECIALS - len(asked)
         found = self._find(passages, room)
         if truncate == "NONE":
-            for text in found:
-                length = len(query_ids) + text.length + PAIR_SPECIALS
+            for passage in found.values():
+                length = len(query_ids) + passage.length + PAIR_SPECIALS
                 if length > max_tokens:
                     raise InputTooLongError(length, max_tokens)
-        question = self._encoded(self._find([query], len(asked))[0])
+        question = self._encoded(self._find([query], len(asked))[query])
         weights = self._token_weights[asked]
-        raw, tokens = [], []
-        for passage in self._pool.map(self._encoded, found):
-            raw.append(_raw_score(question, weights, passage))
-            tokens.append(len(asked) + passage.tokens + PAIR_SPECIALS)
-        return Scores(np.array(raw, dtype=np.float32), np.array(tokens, dtype=np.int64))
+        raw: dict[str, float] = {}
+        tokens: dict[str, int] = {}
+        for text, encoded in zip(found, self._pool.map(self._encoded, found.values()), strict=True):
+            raw[text] = _raw_score(question, weights, encoded)
+            tokens[text] = len(asked) + encoded.tokens + PAIR_SPECIALS
+        return Scores(
+            np.array([raw[text] for text in passages], dtype=np.float32),
+            np.array([tokens[text] for text in passages], dtype=np.int64),
+        )
 
     def close(self) -> None:
         """Give up the texts that wait to be encoded; a `score` that runs then raises `CancelledError`."""
@@ -180,8 +184,8 @@ class RelevanceModel:
         # Of the tokenizer's methods, this one lets other threads run meanwhile: health stays responsive.
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
-    def _find(self, texts: Sequence[str], room: int) -> list[Encoded | Pending]:
-        """Look every text up in the cache; word-piece the rest and cut them to `room` tokens."""
+    def _find(self, texts: Sequence[str], room: int) -> dict[str, Encoded | Pending]:
+        """Look every text up in the cache, each once; word-piece the rest and cut them to `room` tokens."""
         found: dict[str, Encoded | Pending] = {}
         for text in dict.fromkeys(texts):
             digest = blake2b(text.encode(), digest_size=16).digest()
@@ -194,7 +198,7 @@ class RelevanceModel:
                 found[text] = Pending(key, ids[:room], len(ids))
             else:
                 found[text] = known
-        return [found[text] for text in texts]
+        return found
 
     def _encoded(self, text: Encoded | Pending) -> Encoded:
         if isinstance(text, Encoded):
