@@ -20,6 +20,7 @@ from typing import Any, Self
 import httpx
 
 MODEL = "benchmark/local-ranker"
+SENTENCE = "a reranking model reads the query and each passage together and says how well they fit"
 FAULTS = ("429", "503", "reset", "slow")
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST
 
@@ -48,7 +49,7 @@ class LocalServer:
         self._process.communicate()  # closes its standard input, which ends it
 
     def stats(self) -> dict[str, int]:
-        """Return what the service counted; asking takes a connection, which is not counted."""
+        """Return what the service counted: requests, connections, and the most of each at one time."""
         counts: dict[str, int] = httpx.get(f"{self.address}/stats").json()
         return counts
 
@@ -61,6 +62,7 @@ class Service:
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.in_flight = 0
+        self.open = 0
 
     def fault(self) -> str | None:
         """Draw what goes wrong with the next request."""
@@ -68,6 +70,12 @@ class Service:
             return None
         chosen = int(self.random.random() // self.faults)
         return FAULTS[chosen] if chosen < len(FAULTS) else None
+
+    def connected(self) -> None:
+        """Count a connection with its first ranking: asking for models or counts is not what is measured."""
+        self.counts["connections"] += 1
+        self.open += 1
+        self.counts["most open"] = max(self.counts["most open"], self.open)
 
     def began(self) -> None:
         """Count a request that is being answered."""
@@ -77,23 +85,24 @@ class Service:
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection that carries one request after the other."""
+    """One kept-alive connection, which carries one request after the other."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.received = b""
         self.timer: asyncio.TimerHandle | None = None
+        self.counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
         self.socket: socket.socket = transport.get_extra_info("socket")
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.counted = False
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self.timer:
             self.timer.cancel()
             self.service.in_flight -= 1
+        self.service.open -= self.counted
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -111,7 +120,7 @@ class Connection(asyncio.Protocol):
             return
         if not self.counted:
             self.counted = True
-            self.service.counts["connections"] += 1
+            self.service.connected()
         self.service.began()
         fault = self.service.fault()
         self.service.counts[fault or "answers"] += 1
@@ -153,6 +162,13 @@ def _response(status: HTTPStatus, answer: object, headers: str = "") -> bytes:
     body = json.dumps(answer).encode()
     head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return f"{head}{headers}\r\n".encode() + body
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Make passages of about 400 characters, each ending with the number that is its logit; no number comes twice."""
+    chance, words = random.Random(seed), SENTENCE.split()
+    logits = chance.sample(range(-100_000, 100_000), count)
+    return [f"{' '.join(chance.choices(words, k=70))} {logit / 10_000}" for logit in logits]
 
 
 async def serve(service: Service) -> None:
