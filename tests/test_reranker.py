@@ -323,9 +323,11 @@ async def test_the_check_is_there_sync_and_async(service):
 
 
 async def test_it_closes_with_its_block():
-    async with NVIDIARerank(base_url="http://nim/v1", model="m") as subject:
-        async with subject._client._connections.lent_async_client() as opened:
-            pass
+    async with (
+        NVIDIARerank(base_url="http://nim/v1", model="m") as subject,
+        subject._client._connections.lent_async_client() as opened,
+    ):
+        pass
     with NVIDIARerank(base_url="http://nim/v1", model="m") as other:
         opened_too = other._client._connections.sync_client()
     assert opened.is_closed
