@@ -41,7 +41,8 @@ class LocalServer:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
-        self.address = f"http://127.0.0.1:{self._process.stdout.readline().strip()}"
+        port = self._process.stdout.readline() if self._process.stdout else ""
+        self.address = f"http://127.0.0.1:{port.strip()}"
         self.base_url = f"{self.address}/v1"
         return self
 
