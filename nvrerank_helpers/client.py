@@ -89,7 +89,7 @@ class RankingClient:
         self._key = api_key
         self._ranking_url = httpx.URL(endpoint.ranking_url)  # parsed once, and not for every request
         self._timeout, self._max_retries, self._deadline = timeout, max_retries, deadline
-        self._connections = Connections(max_concurrency, http_client, async_http_client)
+        self._connections = Connections(http_client, async_http_client)
         self.model = model or ""  # an error while asking for the models names the one that was asked for
         if not model:
             self.model = self.model_ids()[0]

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import httpx
 from pydantic import SecretStr
 
-MOST_IDLE = 100  # async clients, each with a connection, that wait for the next request
+MOST_IDLE = 100  # connections that wait for the next request
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_IDLE)
 
 
 class BearerAuth(httpx.Auth):
@@ -34,25 +35,20 @@ class Connections:
     under load it closes most of them after one request. The clients are lent out and used again, last in, first out.
 
     Args:
-        keep_alive: How many idle connections the sync client keeps.
         http_client: The caller's own client, with its proxies and certificates; it is used as it is and never
             closed here.
         async_http_client: The same for the async methods.
 
     Example:
-        >>> connections = Connections(keep_alive=8)
+        >>> connections = Connections()
         >>> connections.sync_client() is connections.sync_client()
         True
         >>> connections.close()
     """
 
     def __init__(
-        self,
-        keep_alive: int,
-        http_client: httpx.Client | None = None,
-        async_http_client: httpx.AsyncClient | None = None,
+        self, http_client: httpx.Client | None = None, async_http_client: httpx.AsyncClient | None = None
     ) -> None:
-        self._limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep_alive)
         self._given = http_client
         self._given_async = async_http_client
         self._inherited: list[object] = []
@@ -79,7 +75,7 @@ class Connections:
         self._leave_to_the_parent()
         with self._lock:
             if self._own is None:
-                self._own = httpx.Client(limits=self._limits)
+                self._own = httpx.Client(limits=LIMITS)
                 weakref.finalize(self, _close_in, os.getpid(), self._own)
             return self._own
 

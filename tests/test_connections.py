@@ -11,7 +11,7 @@ from nvrerank_helpers.connections import Connections, _close_in
 
 
 def test_eight_threads_share_one_client():
-    connections, start = Connections(8), Barrier(8)
+    connections, start = Connections(), Barrier(8)
 
     def first_use(_):
         start.wait()
@@ -24,7 +24,7 @@ def test_eight_threads_share_one_client():
 
 def test_a_client_that_is_given_is_used_and_left_open():
     with httpx.Client() as given:
-        connections = Connections(8, http_client=given)
+        connections = Connections(http_client=given)
         assert connections.sync_client() is given
         connections.close()
         assert not given.is_closed
@@ -38,14 +38,14 @@ async def lent(connections):
 
 async def test_an_async_client_that_is_given_is_used_and_left_open():
     async with httpx.AsyncClient() as given:
-        connections = Connections(8, async_http_client=given)
+        connections = Connections(async_http_client=given)
         assert await lent(connections) is given
         await connections.aclose()
         assert not given.is_closed
 
 
 def test_after_closing_a_new_client_is_made():
-    connections = Connections(8)
+    connections = Connections()
     old = connections.sync_client()
     connections.close()
     assert old.is_closed
@@ -54,7 +54,7 @@ def test_after_closing_a_new_client_is_made():
 
 
 def test_a_forgotten_client_is_closed():
-    connections = Connections(8)
+    connections = Connections()
     client = connections.sync_client()
     del connections
     gc.collect()
@@ -62,7 +62,7 @@ def test_a_forgotten_client_is_closed():
 
 
 def test_each_event_loop_has_its_own_client_that_closes_with_it():
-    connections = Connections(8)
+    connections = Connections()
     first, second = asyncio.run(lent(connections)), asyncio.run(lent(connections))
     assert first is not second
     assert first.is_closed
@@ -70,13 +70,13 @@ def test_each_event_loop_has_its_own_client_that_closes_with_it():
 
 
 async def test_a_client_that_came_back_is_lent_again():
-    connections = Connections(8)
+    connections = Connections()
     assert await lent(connections) is await lent(connections)
     await connections.aclose()
 
 
 async def test_two_requests_in_flight_have_a_client_each():
-    connections = Connections(8)
+    connections = Connections()
     async with connections.lent_async_client() as one, connections.lent_async_client() as other:
         assert one is not other
     await connections.aclose()
@@ -84,7 +84,7 @@ async def test_two_requests_in_flight_have_a_client_each():
 
 async def test_no_more_than_so_many_clients_wait(monkeypatch):
     monkeypatch.setattr("nvrerank_helpers.connections.MOST_IDLE", 1)
-    connections = Connections(8)
+    connections = Connections()
     async with connections.lent_async_client() as one, connections.lent_async_client() as other:
         pass
     assert [one.is_closed, other.is_closed] == [True, False]
@@ -92,14 +92,14 @@ async def test_no_more_than_so_many_clients_wait(monkeypatch):
 
 
 async def test_aclose_closes_both_kinds():
-    connections = Connections(8)
+    connections = Connections()
     clients = [connections.sync_client(), await lent(connections)]
     await connections.aclose()
     assert all(client.is_closed for client in clients)
 
 
 async def test_a_client_that_comes_back_after_aclose_is_closed():
-    connections = Connections(8)
+    connections = Connections()
     async with connections.lent_async_client() as late:
         await connections.aclose()
         assert not late.is_closed
@@ -109,7 +109,7 @@ async def test_a_client_that_comes_back_after_aclose_is_closed():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_after_a_fork_the_child_has_its_own_client_and_leaves_the_parents_open():
-    connections = Connections(8)
+    connections = Connections()
     inherited = connections.sync_client()
     child = os.fork()
     if child == 0:
@@ -120,7 +120,7 @@ def test_after_a_fork_the_child_has_its_own_client_and_leaves_the_parents_open()
 
 
 def test_what_a_parent_process_opened_is_neither_used_nor_closed():
-    connections = Connections(8)
+    connections = Connections()
     inherited = connections.sync_client()
     connections._process = -1  # as it looks to a child
     own = connections.sync_client()
