@@ -38,9 +38,10 @@ notebooks: setup ## make the notebooks anew from notebooks/source, and the resul
 	$(BIN)/python tools/notebooks.py build
 	$(BIN)/python tools/result.py
 
-bench: setup ## measure side by side: the pipeline's steps, and our client against others
+bench: setup ## measure side by side: the pipeline's steps, and our client against others, also for long
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/clients.py
+	$(BIN)/python benchmarks/endurance.py
 
 # uv reads the override that leaves torch out from pyproject.toml, but only if no other settings file is named.
 lock: setup ## remake requirements.lock from pyproject.toml (newest versions: make lock ARGS=--upgrade)

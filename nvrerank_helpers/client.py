@@ -5,7 +5,7 @@ import contextvars
 import re
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -90,6 +90,7 @@ class RankingClient:
         self._ranking_url = httpx.URL(endpoint.ranking_url)  # parsed once, and not for every request
         self._timeout, self._max_retries, self._deadline = timeout, max_retries, deadline
         self._connections = Connections(http_client, async_http_client)
+        self._left_behind: set[Future[tuple[Answer, int]]] = set()
         self.model = model or ""  # an error while asking for the models names the one that was asked for
         if not model:
             self.model = self.model_ids()[0]
@@ -114,13 +115,16 @@ class RankingClient:
         if len(parts) <= 1:  # a thread pool would cost more than it saves
             return joined([self._rank_batch(part, ends) for part in parts], time.monotonic() - started)
         pool = ThreadPoolExecutor(min(self.max_concurrency, len(parts)), "rerank")
+        futures = [pool.submit(contextvars.copy_context().run, self._rank_batch, part, ends) for part in parts]
         try:
-            futures = [pool.submit(contextvars.copy_context().run, self._rank_batch, part, ends) for part in parts]
             ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
             failed = [future for future in ended if future.exception()]
             return joined([future.result() for future in failed or futures], time.monotonic() - started)
-        finally:  # after a failure, batches that have not started never do, and nobody waits for the others
+        finally:  # after a failure, batches that have not started never do, and only `close` waits for the others
             pool.shutdown(wait=False, cancel_futures=True)
+            for future in futures:
+                self._left_behind.add(future)
+                future.add_done_callback(self._left_behind.discard)
 
     async def arank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> Ranked:
         """Score every passage against the query; the async twin of `rank`."""
@@ -270,11 +274,16 @@ class RankingClient:
         return ServiceUnreachable(f"The reranking service could not be reached: {error or type(error).__name__}")
 
     def close(self) -> None:
-        """Close the connections of the sync methods; a later call opens new ones."""
+        """Close the connections of the sync methods; a later call opens new ones.
+
+        Requests that a failed call left in flight are waited for, as long as their deadline at the most.
+        """
+        wait(self._left_behind.copy())
         self._connections.close()
 
     async def aclose(self) -> None:
         """Close the connections of the async methods in this event loop, and those of the sync ones."""
+        await asyncio.to_thread(self.close)
         await self._connections.aclose()
 
     def __enter__(self) -> Self:

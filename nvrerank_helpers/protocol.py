@@ -222,7 +222,7 @@ def _what_is_wrong(rankings: Sequence[Any], count: int, score: str) -> str:
     indices = [entry.get("index") if isinstance(entry, dict) else None for entry in rankings]
     for index, entry in zip(indices, rankings, strict=True):
         if type(index) is not int or not 0 <= index < count:
-            return f"The service ranked a passage that was not sent: index {index!r} of {count}."
+            return f"The service ranked a passage that was not sent: index {index!r:.40} of {count}."
         if not _are_finite([entry.get(score)]):
             return f"The service scored passage {index} with {entry.get(score)!r:.40}, which is not a finite number."
     return f"The service ranked {len(set(indices))} different passages in {len(indices)} entries; {count} were sent."

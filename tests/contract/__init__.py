@@ -1,0 +1,1 @@
+"""One contract for every client of a reranking NIM, over real sockets."""
