@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from httpx_retries import aretry_request, retry_request
@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from pydantic_core import to_json
 
 from nvrerank_helpers.catalog import MAX_PASSAGES, Endpoint
-from nvrerank_helpers.connections import BearerAuth, Connections
+from nvrerank_helpers.connections import BearerAuth, Closing, Connections
 from nvrerank_helpers.errors import (
     InvalidAnswer,
     RerankError,
@@ -45,7 +45,7 @@ HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 REQUEST_ID = re.compile(r"[\w-]{1,128}")
 
 
-class RankingClient:
+class RankingClient(Closing):
     """Ask a reranking service, in batches and with retries.
 
     Args:
@@ -285,15 +285,3 @@ class RankingClient:
         """Close the connections of the async methods in this event loop, and those of the sync ones."""
         await asyncio.to_thread(self.close)
         await self._connections.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()

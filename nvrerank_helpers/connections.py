@@ -5,8 +5,10 @@ import os
 import ssl
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from typing import Self
 
 import httpx
 from pydantic import SecretStr
@@ -25,6 +27,30 @@ class BearerAuth(httpx.Auth):
         """Add the header that NVIDIA's services want."""
         request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         yield request
+
+
+class Closing(ABC):
+    """What holds connections closes them at the end of its `with` or `async with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections of the sync methods."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class Connections:

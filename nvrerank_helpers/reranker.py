@@ -28,6 +28,7 @@ from nvrerank_helpers.catalog import (
     known,
 )
 from nvrerank_helpers.client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
+from nvrerank_helpers.connections import Closing
 from nvrerank_helpers.errors import RerankError
 from nvrerank_helpers.keys import find_key, key_for
 from nvrerank_helpers.nodes import annotated, passage_of
@@ -49,7 +50,7 @@ CONNECTION_FIELDS = {
 }
 
 
-class NVIDIARerank(BaseNodePostprocessor):
+class NVIDIARerank(Closing, BaseNodePostprocessor):
     """Put retrieved nodes into the order in which an NVIDIA reranking model sees them, and keep the best.
 
     A drop-in for LlamaIndex's class of this name, for NVIDIA's API catalog and for your own NIM, sync and async.
@@ -186,18 +187,6 @@ class NVIDIARerank(BaseNodePostprocessor):
     async def aclose(self) -> None:
         """Close the connections of this event loop and those of the sync calls."""
         await self._client.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep the settings, and neither the key nor anything that is open."""

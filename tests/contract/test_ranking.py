@@ -110,7 +110,7 @@ def test_a_call_that_failed_leaves_no_connection_open(rerank, service, monkeypat
     def connect_late(*arguments, **settings):
         if threading.current_thread() is not threading.main_thread() and next(connections) > 0:
             connecting.set()
-            failed.wait(1)
+            failed.wait(0.3)
         return connect(*arguments, **settings)
 
     def refuse(body):
