@@ -1,7 +1,7 @@
 """NVIDIA NIM reranking for LlamaIndex: the connector, and what the course around it needs.
 
 `NVIDIARerank` and the errors work by themselves. The rest (`connect` with its stand-in, `pydocs`, `retrieval`,
-`evaluation`, `charts`) belongs to the course: install it with `pip install 'nvrerank-helpers[course]'`.
+`evaluation`, `charts`) belongs to the course and needs the extra `course`.
 """
 
 from typing import TYPE_CHECKING, Any

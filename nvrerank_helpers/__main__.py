@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from nvrerank_helpers.errors import RerankError
-from nvrerank_helpers.nim_standin.process import StandInError
+from nvrerank_helpers.nim_standin.process import INSTALL, StandInError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         return _demo(asked.json) if asked.command == "demo" else _check(asked.base_url, asked.model)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
     except (RerankError, RuntimeError, ValueError, OSError) as error:
         print(f"nvrerank_helpers: {error}", file=sys.stderr)
         return 1
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _demo(json_file: Path | None) -> int:
     if importlib.util.find_spec("ir_measures") is None:
-        raise StandInError("The demo needs the course's parts: run  pip install 'nvrerank-helpers[course]'")
+        raise StandInError("The demo needs the course's parts.", hint=INSTALL)
     from nvrerank_helpers import demo  # heavy, and only there with the extra
 
     demo.main(json_file)

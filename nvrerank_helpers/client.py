@@ -42,6 +42,10 @@ from nvrerank_helpers.retries import GaveUp, Patience
 TIMEOUT, DEADLINE, MAX_RETRIES = 60.0, 120.0, 3  # a NIM itself gives a request up after 120 s
 LATER_PAUSE = 0.1  # seconds between two questions whether a later answer is there
 HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+UNREACHABLE_HOSTED = (
+    "Is there a network, or a proxy to name in HTTPS_PROXY? Without NVIDIA_API_KEY in the environment, "
+    "nvrerank_helpers.connect() starts the local stand-in instead."
+)
 REQUEST_ID = re.compile(r"[\w-]{1,128}")
 
 
@@ -271,7 +275,8 @@ class RankingClient(Closing):
             return InvalidAnswer(f"The service's answer is not what its Content-Encoding says: {error}")
         if isinstance(error, httpx.TimeoutException):
             return RerankTimeout(f"The reranking service did not answer within {self._timeout:g} seconds")
-        return ServiceUnreachable(f"The reranking service could not be reached: {error or type(error).__name__}")
+        message = f"The reranking service could not be reached: {error or type(error).__name__}"
+        return ServiceUnreachable(message, hint=UNREACHABLE_HOSTED if self.endpoint.hosted else None)
 
     def close(self) -> None:
         """Close the connections of the sync methods; a later call opens new ones.

@@ -4,12 +4,13 @@ import os
 from dataclasses import asdict, dataclass
 from html import escape
 from threading import Lock
+from urllib.parse import urlsplit
 
 from nvrerank_helpers.catalog import DEFAULT_MODEL, endpoint, is_hosted
 from nvrerank_helpers.client import RankingClient
 from nvrerank_helpers.errors import ServiceUnreachable
 from nvrerank_helpers.keys import KEY_VARIABLE, find_key, key_for
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.nim_standin.process import StandIn, StandInError
 
 ADDRESS_VARIABLE = "NVIDIA_BASE_URL"
 CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"
@@ -131,11 +132,20 @@ class _Started:
     def ensure(self) -> str:
         """Start the stand-in unless it runs, and return its address without `/v1`."""
         with self._lock:
-            if self._standin and not self._standin.running:
-                self._standin.close()
-                self._standin = None
-            self._standin = self._standin or StandIn()
+            if self._standin is None:
+                self._standin = StandIn()
+            elif not self._standin.running:
+                self._standin = self._again(self._standin)
             return self._standin.base_url.removesuffix("/v1")
+
+    @staticmethod
+    def _again(ended: StandIn) -> StandIn:
+        """Start it where it was, so that rerankers that were made before find it again."""
+        ended.close()
+        try:
+            return StandIn(port=urlsplit(ended.base_url).port or 0)
+        except StandInError:  # somebody else has the port by now
+            return StandIn()
 
 
 _started = _Started()

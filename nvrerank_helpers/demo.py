@@ -118,7 +118,7 @@ def report(demo: Demo) -> str:
         f"{(demo.gains == 0).sum()} equal, {(demo.gains < 0).sum()} worse.",
     ]
     if demo.left_out:
-        lines.append(f"{demo.left_out} judgments name passages that this Python does not have; they are left out.")
+        lines.append(f"Judged passages that the documentation of this Python does not have: {demo.left_out}.")
     return "\n".join([*lines, "", NEXT])
 
 

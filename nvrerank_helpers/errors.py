@@ -83,7 +83,8 @@ class ServiceUnreachable(RerankError):
 
     hint = (
         "Is the service running, and is the address right? A NIM needs minutes to load its model: wait until "
-        "GET /v1/health/ready answers 200."
+        "GET /v1/health/ready answers 200. For a stand-in, call nvrerank_helpers.connect() again, or start one: "
+        "python -m nvrerank_helpers.nim_standin --port 1976"
     )
 
 

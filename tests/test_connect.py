@@ -81,13 +81,14 @@ def test_the_stand_in_starts_once():
     assert connect() == connect()
 
 
-def test_a_stand_in_that_ended_is_started_again():
+def test_a_stand_in_that_ended_is_started_again_where_it_was():
     first = connect()
     connect_module = __import__("sys").modules["nvrerank_helpers.connect"]
     standin = connect_module._started._standin
     os.kill(standin.pid, signal.SIGTERM)
     standin._process.wait()
-    assert connect() != first
+    assert connect() == first
+    assert connect_module._started._standin is not standin
 
 
 def test_a_key_that_is_set_later_ends_the_imitation(monkeypatch):

@@ -67,4 +67,4 @@ def test_an_error_is_one_message_and_no_traceback(monkeypatch, capsys):
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["demo"]) == 1
-    assert "nvrerank-helpers[course]" in capsys.readouterr().err
+    assert "the extra `course`" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_weights_that_do_not_load_end_it_with_the_reason() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert "nvrerank-helpers[course]" in run.stderr
+    assert "the extra `course`" in run.stderr
     assert "Traceback" not in run.stderr
 
 
@@ -147,7 +147,7 @@ def test_an_address_beyond_loopback_is_warned_about() -> None:
 
 def test_missing_parts_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "NEEDED", ("numpy", "not_installed_anywhere"))
-    with pytest.raises(StandInError, match=r"not_installed_anywhere.\n.*nvrerank-helpers\[course\]"):
+    with pytest.raises(StandInError, match=r"not_installed_anywhere.\n.*the extra `course`"):
         StandIn()
 
 

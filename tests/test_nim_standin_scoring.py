@@ -141,7 +141,7 @@ def test_replacing_a_cached_value_counts_its_bytes_once() -> None:
 
 def test_missing_weights_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "PACKAGE", "not_installed_anywhere")
-    with pytest.raises(weights.WeightsError, match=r"nvrerank-helpers\[course\]"):
+    with pytest.raises(weights.WeightsError, match="the extra `course`"):
         weights.weights_folder()
 
 

@@ -8,8 +8,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from nbformat.sign import NotebookNotary
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -259,3 +261,11 @@ def test_lab_asks_nobody_about_news(tmp_path):
     lab.write_defaults(tmp_path)
     written = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text(encoding="utf-8"))
     assert written["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+def test_lab_signs_the_notebooks_so_that_their_figures_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    nbformat.write(notebook, tmp_path / "00.ipynb")
+    lab.sign(tmp_path)
+    assert NotebookNotary().check_signature(nbformat.read(tmp_path / "00.ipynb", as_version=4))

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Start here: what a reranker changes
 #
-# Retrieval finds passages that look like the question. A reranker reads question and passage together and puts the
-# passages that answer it first. Five passages are enough to see the difference.
+# Retrieval finds passages that look like the question. A reranker compares each of them with the question closely and
+# puts those that answer it first. Five passages are enough to see the difference.
 
 # %% [markdown]
 # ## Two stages
@@ -28,7 +28,7 @@ print(f"nvrerank-helpers {version('nvrerank-helpers')}, LlamaIndex {version('lla
 # ## Which service answers?
 #
 # `connect()` looks for your own NIM, then for an API key, and starts a small service on your machine when it finds
-# neither. The cells below are the same in all three cases.
+# neither. It points this program at what it chose, so that `NVIDIARerank()` needs no address. Call it first.
 
 # %% tags=["timing"]
 service = connect()
@@ -36,7 +36,8 @@ service
 
 # %% [markdown]
 # The table says what was chosen and why. The stand-in speaks the protocol of an NVIDIA NIM and ranks with a real but
-# small model, so the ideas carry over and the numbers do not: NVIDIA's models are larger and rank better.
+# small model: it reads each text by itself and then compares word with word. NVIDIA's models read question and passage
+# together and rank better, so the ideas carry over and the numbers do not.
 
 # %% [markdown]
 # ## Five passages and a question
@@ -173,8 +174,8 @@ check(
 #
 # <details><summary>Answer</summary>
 #
-# It reads each passage together with the question, so its cost grows with the number of passages and nothing can be
-# computed before. Over thousands of passages that takes too long for one question.
+# It compares each passage closely with the question, so its cost grows with the number of passages. A model that reads
+# the two together can compute nothing before the question is known; over thousands of passages that takes too long.
 #
 # </details>
 #

@@ -17,7 +17,7 @@ import pandas as pd
 
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.charts import before_and_after, gains
-from nvrerank_helpers.evaluation import judged, measure, measure_each, present, run
+from nvrerank_helpers.evaluation import judged, measure, measure_each, present, run, side_by_side
 from nvrerank_helpers.exercises import check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
@@ -40,18 +40,20 @@ pd.Series([node.metadata["source"] for node in nodes], name="passages").value_co
 # %% [markdown]
 # ## Asked separately
 #
-# Every question of the course comes with judgments: which passages answer it, and how well. We begin with one question
-# and ask BM25 alone.
+# Every question of the course comes with judgments: which passages answer it, and how well. Half of the questions were
+# used to set things up; these here are the other half, the test questions. We begin with one of them and ask BM25 alone.
 
 # %%
 questions, left_out = present(load_questions("test"), nodes)
-question = next(q for q in questions if q.text.startswith("Make a file name"))
-print(question.text)
+question = next(q for q in questions if q.text.startswith("What does a function return if"))
+print(
+    f"{len(questions)} questions; {left_out} judged passages are not in this Python\n\n{question.text}"
+)
 judged(hybrid.retrievers["bm25"].retrieve(question.text), question)
 
 # %% [markdown]
-# The column `grade` holds what was judged by reading: 3 answers the question, 2 answers a part
-# of it, 1 helps, 0 does not. Now the vector store gets the same question. How many of these five do you expect to meet again?
+# The column `grade` holds what was judged by reading: 3 answers the question, 2 answers a part of it, 1 helps, 0 does
+# not. Now the vector store gets the same question. How many of these five do you expect to meet again?
 
 # %%
 judged(hybrid.retrievers["vector"].retrieve(question.text), question)
@@ -65,14 +67,13 @@ judged(hybrid.retrievers["vector"].retrieve(question.text), question)
 
 # %%
 fused = hybrid.retrieve(question.text)
-origin = pd.DataFrame(
-    [node.metadata for node in fused[:5]], index=[node.node_id for node in fused[:5]]
-)
-origin[["bm25_rank", "vector_rank", "bm25_score", "vector_score"]].round(3)
+origin = pd.DataFrame([node.metadata for node in fused[:10]], index=[n.node_id for n in fused[:10]])
+origin["grade"] = [question.relevant.get(id_, 0) for id_ in origin.index]
+origin[["grade", "bm25_rank", "vector_rank"]]
 
 # %% [markdown]
-# An empty cell (`NaN`) means that this store did not have the passage among its 50. Where is the passage that answers
-# the question? Guess which rank the reranker gives it.
+# Look at the rows with a grade. Joining has its price too: a passage that one store ranked high and the other low sinks
+# below passages that both found so-so. Which ranks will the reranker give to the graded ones?
 
 # %%
 reranker = NVIDIARerank(top_n=None)
@@ -81,14 +82,13 @@ display(before_and_after(fused, reranked[:8]))
 judged(reranked, question)
 
 # %% [markdown]
-# Each line is one of the eight best passages after reranking, drawn from its fused rank. Some come from far below:
-# they were found, but too low for anyone to read them. That is what a reranker is for.
+# Each line is one of the eight best passages, drawn from its fused rank. In the table the graded ones stand on top: they
+# had been found, but below passages that only look like the question.
 #
 # ## All test questions
 #
-# One question proves nothing. `run` asks a system every question of the test split, `measure` compares what came back
-# with the judgments. nDCG@10 rewards high grades on top; recall@50 counts what is among the first 50 at all. Which of
-# the two can reranking change?
+# One question proves nothing. `run` asks every test question, `measure` compares with the judgments. nDCG@10 rewards high grades on top, MRR@10 an early first hit, hit@1 a hit in first place;
+# recall@50 is the share of the judged passages that are among the first 50. Which of these can reranking change?
 
 # %%
 searches = {name: store.retrieve for name, store in hybrid.retrievers.items()}
@@ -105,9 +105,9 @@ quality.round(3)
 table["milliseconds per question"].round(1).to_frame()
 
 # %% [markdown]
-# Joining brings more of the relevant passages into reach (recall@50), but not by itself to the top. nDCG@10, MRR@10 and
-# hit@1 rise with reranking, while recall@50 stays: the same passages in another order. The second table has the price:
-# a reranker reads 50 passages for each question, a store none.
+# Joining brings more of the judged passages into reach (recall@50), but not by itself to the top. Reranking raises the
+# other three and leaves recall@50 alone: the same passages in another order. The second table has the price. The
+# stand-in remembers passages, so a second run is faster; a NIM's model reads question and passage together each time.
 #
 # ## Who gains, who loses?
 #
@@ -119,12 +119,13 @@ gains(difference, "nDCG@10 gained by reranking")
 
 # %%
 worst = next(q for q in questions if q.id == difference.idxmin())
+moves = side_by_side(hybrid.retrieve(worst.text), searches["reranked"](worst.text))
 print(f"{worst.text}  ({difference.min():+.2f})")
-judged(searches["reranked"](worst.text), worst)
+moves[moves["passage"].isin(worst.relevant)].round(3)
 
 # %% [markdown]
-# Most questions gain, some do not move, and a few lose; the one above lost most. Read its list: passages that share the
-# question's words but not its point have come up. Averages are bought with such cases, so look at them.
+# Most questions gain and a few lose; the table shows where the graded passages of the one that lost most went. Those
+# that do not move are mostly questions for which nothing that was judged had been found: no order helps there.
 
 # %% [markdown]
 # ## Exercise 1

@@ -24,6 +24,13 @@ NEEDED = ("fastapi", "uvicorn", "numpy", "safetensors", "tokenizers", "ctranslat
 """Modules that the service needs and the bare connector does not."""
 
 
+INSTALL = (
+    "Install the extra `course` of nvrerank-helpers: in a clone of the project  make setup  does it, "
+    "or  pip install '.[course]'  (which brings torch with it, unlike the lock)."
+)
+"""What to do where a part is missing."""
+
+
 class StandInError(RerankError):
     """The stand-in cannot start."""
 
@@ -40,7 +47,7 @@ def check_installed() -> None:
     if missing:
         raise StandInError(
             f"The stand-in service needs parts that are not installed: {', '.join(missing)}.",
-            hint="Run  pip install 'nvrerank-helpers[course]'.",
+            hint=INSTALL,
         )
 
 

