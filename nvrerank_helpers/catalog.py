@@ -179,6 +179,21 @@ def is_hosted(base_url: str | None) -> bool:
     return base_url is None or parsed_address(base_url).hostname in CATALOG_HOSTS
 
 
+def default_model(base_url: str | None) -> str:
+    """Return the model to ask where none was named: empty where the address does not tell.
+
+    Example:
+        >>> default_model("https://ai.api.nvidia.com/v1/retrieval/nvidia/llama-nemotron-rerank-1b-v2/reranking")
+        'nvidia/llama-nemotron-rerank-1b-v2'
+    """
+    if not is_hosted(base_url):
+        return ""
+    path = parsed_address(base_url or CATALOG_ADDRESS).path
+    if not path.endswith("/reranking"):
+        return DEFAULT_MODEL
+    return next((model.id for model in CATALOG.values() if urlsplit(model.url).path == path), "")
+
+
 def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str] = os.environ) -> Endpoint:
     """Work out where to post.
 

@@ -19,12 +19,11 @@ from pydantic import SecretStr
 
 from nvrerank_helpers.catalog import (
     CATALOG,
-    DEFAULT_MODEL,
     MAX_PASSAGES,
     HostedModel,
     check_status,
+    default_model,
     endpoint,
-    is_hosted,
     known,
 )
 from nvrerank_helpers.client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
@@ -127,8 +126,7 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
         **kwargs: Any,
     ) -> None:
         base_url = base_url or os.environ.get("NVIDIA_BASE_URL") or None
-        model = model or (DEFAULT_MODEL if is_hosted(base_url) else "")
-        super().__init__(model=model, base_url=base_url, **kwargs)  # type: ignore[call-arg]
+        super().__init__(model=model or default_model(base_url), base_url=base_url, **kwargs)  # type: ignore[call-arg]
         given = find_key(nvidia_api_key or api_key, {})
         self._given_key = given.secret if given else None
         self._http_clients = (http_client, async_http_client)

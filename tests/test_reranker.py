@@ -180,6 +180,16 @@ def test_the_catalog_gets_the_default_model_and_the_key_of_the_environment(servi
     assert service.bodies[0]["model"] == DEFAULT_MODEL
 
 
+def test_the_url_of_one_model_of_the_catalog_tells_the_model(service):
+    url = "https://ai.api.nvidia.com/v1/retrieval/nvidia/llama-nemotron-rerank-1b-v2/reranking"
+    assert reranker(service, base_url=url, model=None, api_key=KEY).model == "nvidia/llama-nemotron-rerank-1b-v2"
+
+
+def test_a_url_that_nobody_knows_needs_the_name_of_the_model(service):
+    with pytest.raises(ValueError, match="name one with `model`"):
+        reranker(service, base_url="https://ai.api.nvidia.com/v1/mine/reranking", model=None, api_key=KEY)
+
+
 def test_a_key_of_the_environment_stays_off_other_hosts(service, monkeypatch):
     monkeypatch.setenv("NVIDIA_API_KEY", KEY)
     reranker(service).postprocess_nodes(nodes(1), query_str="q")
