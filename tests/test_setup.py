@@ -268,4 +268,6 @@ def test_lab_signs_the_notebooks_so_that_their_figures_are_shown(tmp_path, monke
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
     nbformat.write(notebook, tmp_path / "00.ipynb")
     lab.sign(tmp_path)
-    assert NotebookNotary().check_signature(nbformat.read(tmp_path / "00.ipynb", as_version=4))
+    notary = NotebookNotary()
+    assert notary.check_signature(nbformat.read(tmp_path / "00.ipynb", as_version=4))
+    notary.store.close()

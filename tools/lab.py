@@ -70,6 +70,7 @@ def sign(folder: Path) -> None:
     for path in folder.glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         notary.sign(notebook)  # type: ignore[no-untyped-call]
+    notary.store.close()
 
 
 if __name__ == "__main__":
