@@ -40,7 +40,8 @@ notebooks: setup ## make the notebooks anew from notebooks/source, and the resul
 
 bench: setup ## measure side by side: the pipeline's steps, and our client against others, also for long
 	$(BIN)/python benchmarks/retrieval.py
-	$(BIN)/python benchmarks/clients.py
+	mkdir -p build
+	$(BIN)/python benchmarks/clients.py --figure build/clients.svg
 	$(BIN)/python benchmarks/endurance.py
 
 # uv reads the override that leaves torch out from pyproject.toml, but only if no other settings file is named.
