@@ -9,6 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from nvrerank_helpers.errors import ModelRetired
 
+ADDRESS_VARIABLE = "NVIDIA_BASE_URL"  # of your own NIM, where no address is given
+CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"  # of a service on this machine that plays the catalog
 CATALOG_ADDRESS = "https://ai.api.nvidia.com"
 CATALOG_HOSTS = {"ai.api.nvidia.com", "integrate.api.nvidia.com"}
 LATER_ADDRESS = "https://api.nvcf.nvidia.com"  # where the catalog's later answers are asked for
@@ -235,12 +237,12 @@ def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str
     if parts.path.endswith("/reranking"):
         return Endpoint(f"https://{parts.hostname}{parts.path}", later_url=LATER_ADDRESS + LATER_PATH, hosted=True)
     url = known(model).url
-    local = environ.get("NVRERANK_CATALOG_URL", "").rstrip("/")
+    local = environ.get(CATALOG_VARIABLE, "").rstrip("/")
     if not local:
         return Endpoint(url, later_url=LATER_ADDRESS + LATER_PATH, in_catalog=True, hosted=True)
     if parsed_address(local).hostname not in LOOPBACK_HOSTS:
         raise ValueError(
-            f"NVRERANK_CATALOG_URL is {local!r}: only a service on this machine (127.0.0.1, localhost) may play "
+            f"{CATALOG_VARIABLE} is {local!r}: only a service on this machine (127.0.0.1, localhost) may play "
             "the API catalog. Use base_url for any other service."
         )
     return Endpoint(local + urlsplit(url).path, later_url=local + LATER_PATH, in_catalog=True)

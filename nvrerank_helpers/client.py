@@ -160,10 +160,8 @@ class RankingClient(Closing):
         """
         if self.endpoint.service_url is None:
             raise ValueError(f"{self.endpoint.ranking_url} lists no models: name one with `model`.")
-        with self._errors(httpx.URL(f"{self.endpoint.service_url}/models"), time.monotonic() + self._deadline) as (
-            url,
-            patience,
-        ):
+        url = httpx.URL(f"{self.endpoint.service_url}/models")
+        with self._errors(url) as patience:
             response = retry_request(self._connections.sync_client(), "GET", url, **self._options(patience))
             return parsed_model_ids(self._content(response))
 
@@ -175,9 +173,8 @@ class RankingClient(Closing):
         """
         if self.endpoint.service_url is None:
             return None
-        with self._errors(
-            httpx.URL(f"{self.endpoint.service_url}/health/ready"), time.monotonic() + self._deadline
-        ) as (url, _):
+        url = httpx.URL(f"{self.endpoint.service_url}/health/ready")
+        with self._errors(url):
             status = self._connections.sync_client().get(url, timeout=self._timeout).status_code
         return None if status == httpx.codes.NOT_FOUND else status == httpx.codes.OK
 
@@ -186,9 +183,9 @@ class RankingClient(Closing):
 
     def _rank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
         client = self._connections.sync_client()
-        with self._errors(self._ranking_url, ends, batch.passages) as (url, patience):
-            options = self._options(patience)
-            response = retry_request(client, "POST", url, content=to_json(batch.payload), **options)
+        with self._errors(self._ranking_url, ends, batch.passages) as patience:
+            options, content = self._options(patience), to_json(batch.payload)
+            response = retry_request(client, "POST", self._ranking_url, content=content, **options)
             while later := self._later(response, patience):
                 time.sleep(LATER_PAUSE)
                 response = retry_request(client, "GET", later, **options)
@@ -196,9 +193,9 @@ class RankingClient(Closing):
 
     async def _arank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
         async with self._connections.lent_async_client() as client:
-            with self._errors(self._ranking_url, ends, batch.passages) as (url, patience):
-                options = self._options(patience)
-                response = await aretry_request(client, "POST", url, content=to_json(batch.payload), **options)
+            with self._errors(self._ranking_url, ends, batch.passages) as patience:
+                options, content = self._options(patience), to_json(batch.payload)
+                response = await aretry_request(client, "POST", self._ranking_url, content=content, **options)
                 while later := self._later(response, patience):
                     await asyncio.sleep(LATER_PAUSE)
                     response = await aretry_request(client, "GET", later, **options)
@@ -245,13 +242,11 @@ class RankingClient(Closing):
         return content.replace(self._key.get_secret_value().encode(), b"...") if self._key else content
 
     @contextmanager
-    def _errors(
-        self, url: httpx.URL, ends: float, passages: range | None = None
-    ) -> Iterator[tuple[httpx.URL, Patience]]:
-        """Give a request its address and its patience, and turn whatever goes wrong into an error of ours."""
+    def _errors(self, url: httpx.URL, ends: float | None = None, passages: range | None = None) -> Iterator[Patience]:
+        """Give a request its patience, and turn whatever goes wrong into an error of ours that names the address."""
         try:
             try:
-                yield url, Patience(self._max_retries, self._timeout, ends)
+                yield Patience(self._max_retries, self._timeout, ends or time.monotonic() + self._deadline)
             except GaveUp as end:
                 raise self._gave_up(end) from None
             except httpx.HTTPError as error:

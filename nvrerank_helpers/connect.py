@@ -6,14 +6,11 @@ from html import escape
 from threading import Lock
 from urllib.parse import urlsplit
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, endpoint, is_hosted
+from nvrerank_helpers.catalog import ADDRESS_VARIABLE, CATALOG_VARIABLE, DEFAULT_MODEL, endpoint, is_hosted
 from nvrerank_helpers.client import RankingClient
 from nvrerank_helpers.errors import ServiceUnreachable
 from nvrerank_helpers.keys import KEY_VARIABLE, find_key, key_for
 from nvrerank_helpers.nim_standin.process import StandIn, StandInError
-
-ADDRESS_VARIABLE = "NVIDIA_BASE_URL"
-CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"
 
 
 @dataclass(frozen=True)

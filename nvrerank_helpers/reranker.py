@@ -18,6 +18,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import SecretStr
 
 from nvrerank_helpers.catalog import (
+    ADDRESS_VARIABLE,
     CATALOG,
     MAX_PASSAGES,
     HostedModel,
@@ -125,7 +126,7 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
         async_http_client: httpx.AsyncClient | None = None,
         **kwargs: Any,
     ) -> None:
-        base_url = base_url or os.environ.get("NVIDIA_BASE_URL") or None
+        base_url = base_url or os.environ.get(ADDRESS_VARIABLE) or None
         super().__init__(model=model or default_model(base_url), base_url=base_url, **kwargs)  # type: ignore[call-arg]
         given = find_key(nvidia_api_key or api_key, {})
         self._given_key = given.secret if given else None

@@ -4,7 +4,8 @@ import signal
 import pytest
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.connect import CATALOG_VARIABLE, Service
+from nvrerank_helpers.catalog import CATALOG_VARIABLE
+from nvrerank_helpers.connect import Service
 from nvrerank_helpers.errors import ServiceUnreachable
 from nvrerank_helpers.nim_standin.process import StandIn
 
