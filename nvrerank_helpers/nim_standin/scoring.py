@@ -2,25 +2,22 @@
 
 The raw score of a passage is the cosine of the mean vectors of query and passage, plus the weighted mean over
 the query's tokens of each one's best cosine with a token of the passage (MaxSim: Khattab and Zaharia, ColBERT,
-SIGIR 2020). A line maps it to a logit. Every text is encoded alone, never in a padded batch, so the score of a
-passage is bit for bit the same whatever else the request holds.
+SIGIR 2020). A line maps it to a logit. The score of a passage is bit for bit the same whatever else is scored.
 """
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Self
 
-import ctranslate2
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from nvrerank_helpers.nim_standin.behaviour import MAX_TOKENS, Truncate
-from nvrerank_helpers.nim_standin.cache import ByteCache
-from nvrerank_helpers.nim_standin.weights import load_encoder, load_tokenizer, weights_folder
+from nvrerank_helpers.nim_standin.encoding import Encoded, Key, Pending, TextEncoder
+from nvrerank_helpers.nim_standin.jobs import InputTooLongError, Job, Scores
+
+__all__ = ["InputTooLongError", "RelevanceModel", "Scores"]
 
 LOGIT_SLOPE, LOGIT_INTERCEPT = 5.9, -8.4
 """logit = slope * raw + intercept: logistic regression on the development questions (`tools/questions.py fit`)."""
@@ -39,69 +36,29 @@ FUNCTION_WORDS = frozenset(
     ).split()
 )
 
-WINDOW = 254
-"""Content tokens per window: the model was trained on 256 tokens, two of them the special tokens."""
-
 PAIR_SPECIALS = 3
 """Special tokens of a pair: [CLS] query [SEP] passage [SEP]."""
 
-
-class InputTooLongError(ValueError):
-    """A query with its passage has more tokens than the model takes, and the request forbids cutting it."""
-
-    def __init__(self, length: int, limit: int) -> None:
-        super().__init__(f"Input length {length} exceeds maximum allowed token size {limit}")
-        self.length, self.limit = length, limit
+TEXT_SPECIALS = 2
+"""Special tokens of a text alone: [CLS] text [SEP]."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One entry per passage, in the order of the request."""
+class Plan:
+    """A job, and its texts as far as they are encoded."""
 
-    raw: NDArray[np.float32]
-    """Sum of the two cosines, from about 0 to 2, before the line."""
-    tokens: NDArray[np.int64]
-    """Tokens of the query with the passage, specials included, after cutting."""
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """Raw scores through the line, rounded to float16 as a NIM's are."""
-        line = LOGIT_SLOPE * self.raw + LOGIT_INTERCEPT
-        return line.astype(np.float16).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The unit vectors of one text."""
-
-    vectors: NDArray[np.float16]
-    """Shape (windows + tokens, 384): the mean vector of each window, then a vector for each token."""
-    windows: int
-    length: int
-    """Tokens of the whole text, before cutting."""
+    job: Job
+    question: Encoded | Pending
+    passages: Mapping[str, Encoded | Pending]
 
     @property
-    def tokens(self) -> int:
-        """Tokens that were encoded."""
-        return len(self.vectors) - self.windows
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.vectors.nbytes
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A text that still has to go through the encoder."""
-
-    key: tuple[bytes, int | None]
-    ids: list[int]
-    length: int
+    def pending(self) -> list[Pending]:
+        """The texts that still have to be encoded."""
+        return [text for text in (self.question, *self.passages.values()) if isinstance(text, Pending)]
 
 
 class RelevanceModel:
-    """Scores passages against a query, each one on its own.
+    """Scores passages against a query, each one on its own; a `Scorer` for the engine.
 
     Example:
         >>> model = RelevanceModel.load()
@@ -110,21 +67,16 @@ class RelevanceModel:
         True
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: ctranslate2.Encoder, threads: int, cache_mb: int) -> None:
-        vocabulary = _vocabulary(tokenizer)
-        self._tokenizer = tokenizer
+    def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-        self._token_weights = np.array([_token_weight(token) for token in vocabulary], dtype=np.float32)
-        self._cls, self._sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-        self.cache: ByteCache[Encoded] = ByteCache(cache_mb * 2**20)
+        self._token_weights = np.array([_token_weight(token) for token in encoder.vocabulary], dtype=np.float32)
 
     @classmethod
     def load(cls, threads: int | None = None, cache_mb: int = 256) -> Self:
         """Load the model from the installed weights; about a third of a second.
 
         Args:
-            threads: Texts encoded at the same time, each on one core; all cores if None.
+            threads: Texts encoded at the same time, each on one core; None takes the cores that this process may use.
             cache_mb: Memory for the vectors of texts seen before, in MiB.
 
         Returns:
@@ -133,10 +85,7 @@ class RelevanceModel:
         Raises:
             WeightsError: The weights are not installed, or are not the official ones.
         """
-        threads = threads or os.cpu_count() or 1
-        folder = weights_folder()
-        tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, load_encoder(folder, _vocabulary(tokenizer), threads), threads, cache_mb)
+        return cls(TextEncoder.load(threads, cache_mb))
 
     def score(
         self, query: str, passages: Sequence[str], *, max_tokens: int = MAX_TOKENS, truncate: Truncate = "END"
@@ -155,86 +104,118 @@ class RelevanceModel:
         Raises:
             InputTooLongError: A pair is longer than `max_tokens` and `truncate` is "NONE"; nothing was scored.
         """
-        query_ids = self._tokenize(query)
-        asked = query_ids[: max_tokens - PAIR_SPECIALS]
-        room = max_tokens - PAIR_SPECIALS - len(asked)
-        found = self._find(passages, room)
-        if truncate == "NONE":
-            for passage in found.values():
-                length = len(query_ids) + passage.length + PAIR_SPECIALS
-                if length > max_tokens:
-                    raise InputTooLongError(length, max_tokens)
-        question = self._encoded(self._find([query], len(asked))[query])
-        weights = self._token_weights[asked]
-        raw: dict[str, float] = {}
-        tokens: dict[str, int] = {}
-        for text, encoded in zip(found, self._pool.map(self._encoded, found.values()), strict=True):
-            raw[text] = _raw_score(question, weights, encoded)
-            tokens[text] = len(asked) + encoded.tokens + PAIR_SPECIALS
-        return Scores(
-            np.array([raw[text] for text in passages], dtype=np.float32),
-            np.array([tokens[text] for text in passages], dtype=np.int64),
-        )
+        [(_, result)] = self.score_jobs([Job(query, passages, max_tokens, truncate)])
+        if isinstance(result, InputTooLongError):
+            raise result
+        return result
+
+    def score_jobs(
+        self, jobs: Sequence[Job], gone: Callable[[int], bool] = lambda _: False
+    ) -> Iterator[tuple[int, Scores | InputTooLongError]]:
+        """Score several jobs together; a text that several of them need is encoded once.
+
+        Args:
+            jobs: What to judge.
+            gone: Whether nobody waits for the job at this position any more.
+
+        Yields:
+            The position of a job and its result, as soon as that job is complete. Jobs that are gone are left out.
+        """
+        plans: dict[int, Plan] = {}
+        for position, job in enumerate(jobs):
+            try:
+                if not gone(position):
+                    plans[position] = self._plan(job)
+            except InputTooLongError as error:
+                yield position, error
+        pending = {text.key: text for plan in plans.values() for text in plan.pending}
+        wanted: defaultdict[Key, set[int]] = defaultdict(set)
+        for position, plan in plans.items():
+            for text in plan.pending:
+                wanted[text.key].add(position)
+        missing = Counter(position for positions in wanted.values() for position in positions)
+        yield from ((position, self._judge(plan, {})) for position, plan in plans.items() if not missing[position])
+        encoded: dict[Key, Encoded] = {}
+        for key, result in self._encoder.encode_all(pending.values(), lambda key: all(map(gone, wanted[key]))):
+            encoded[key] = result
+            missing.subtract(wanted[key])
+            for position in wanted[key]:
+                if not missing[position] and not gone(position):
+                    yield position, self._judge(plans[position], encoded)
+
+    def embed(self, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.float32], int]:
+        """Turn texts into unit vectors: the mean over a text's tokens, and over its windows if it has several.
+
+        Args:
+            texts: What to embed.
+            max_tokens: Limit of one text, special tokens included.
+
+        Returns:
+            The vectors, shape (texts, 384), and the number of all tokens, specials included.
+
+        Raises:
+            InputTooLongError: A text is longer than `max_tokens`.
+        """
+        found = self._encoder.find(texts, max_tokens - TEXT_SPECIALS)
+        _forbid_cutting(found.values(), TEXT_SPECIALS, max_tokens)
+        pending = {text.key: text for text in found.values() if isinstance(text, Pending)}
+        encoded = dict(self._encoder.encode_all(pending.values()))
+        means = {text: _mean(_finished(known, encoded)) for text, known in found.items()}
+        tokens = sum(found[text].length + TEXT_SPECIALS for text in texts)
+        return np.array([means[text] for text in texts], dtype=np.float32), tokens
 
     def close(self) -> None:
-        """Give up the texts that wait to be encoded; a `score` that runs then raises `CancelledError`."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Give up the texts that wait to be encoded."""
+        self._encoder.close()
 
-    def _tokenize(self, text: str) -> list[int]:
-        # Of the tokenizer's methods, this one lets other threads run meanwhile: health stays responsive.
-        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    def _plan(self, job: Job) -> Plan:
+        question = self._encoder.find([job.query], job.max_tokens - PAIR_SPECIALS)[job.query]
+        passages = self._encoder.find(job.passages, job.max_tokens - PAIR_SPECIALS - len(question.ids))
+        if job.truncate == "NONE":
+            _forbid_cutting(passages.values(), question.length + PAIR_SPECIALS, job.max_tokens)
+        return Plan(job, question, passages)
 
-    def _find(self, texts: Sequence[str], room: int) -> dict[str, Encoded | Pending]:
-        """Look every text up in the cache, each once; word-piece the rest and cut them to `room` tokens."""
-        found: dict[str, Encoded | Pending] = {}
-        for text in dict.fromkeys(texts):
-            digest = blake2b(text.encode(), digest_size=16).digest()
-            known = self.cache.get((digest, None))
-            if known is None or known.length > room:
-                known = self.cache.get((digest, room))
-            if known is None:
-                ids = self._tokenize(text)
-                key = (digest, None if len(ids) <= room else room)
-                found[text] = Pending(key, ids[:room], len(ids))
-            else:
-                found[text] = known
-        return found
-
-    def _encoded(self, text: Encoded | Pending) -> Encoded:
-        if isinstance(text, Encoded):
-            return text
-        encoded = Encoded(*self._encode(text.ids), text.length)
-        self.cache.put(text.key, encoded)
-        return encoded
-
-    def _encode(self, ids: list[int]) -> tuple[NDArray[np.float16], int]:
-        """Encode a text alone, in windows of about equal length that the model was trained for."""
-        windows = max(1, -(-len(ids) // WINDOW))
-        states = [self._forward(part.tolist()) for part in np.array_split(np.array(ids, dtype=np.int32), windows)]
-        means = [state.mean(axis=0, keepdims=True) for state in states]
-        rows = np.concatenate([*means, *(state[1:-1] for state in states)])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16), windows
-
-    def _forward(self, ids: list[int]) -> NDArray[np.float32]:
-        output = self._encoder.forward_batch([[self._cls, *ids, self._sep]])
-        state: NDArray[np.float32] = np.array(output.last_hidden_state)[0]
-        return state
+    def _judge(self, plan: Plan, encoded: Mapping[Key, Encoded]) -> Scores:
+        question = _finished(plan.question, encoded)
+        asked, weights = question.vectors.astype(np.float32).T, self._token_weights[question.ids]
+        raw = {
+            text: _raw_score(question, asked, weights, _finished(known, encoded))
+            for text, known in plan.passages.items()
+        }
+        tokens = {text: len(question.ids) + len(known.ids) + PAIR_SPECIALS for text, known in plan.passages.items()}
+        return Scores(
+            np.array([raw[text] for text in plan.job.passages], dtype=np.float32),
+            np.array([tokens[text] for text in plan.job.passages], dtype=np.int64),
+            LOGIT_SLOPE,
+            LOGIT_INTERCEPT,
+        )
 
 
-def _raw_score(question: Encoded, weights: NDArray[np.float32], passage: Encoded) -> float:
+def _forbid_cutting(texts: Iterable[Encoded | Pending], others: int, limit: int) -> None:
+    for text in texts:
+        if text.length + others > limit:
+            raise InputTooLongError(text.length + others, limit)
+
+
+def _finished(text: Encoded | Pending, encoded: Mapping[Key, Encoded]) -> Encoded:
+    return encoded[text.key] if isinstance(text, Pending) else text
+
+
+def _mean(text: Encoded) -> NDArray[np.float32]:
+    mean: NDArray[np.float32] = text.vectors[: text.windows].astype(np.float32).mean(axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def _raw_score(question: Encoded, asked: NDArray[np.float32], weights: NDArray[np.float32], passage: Encoded) -> float:
     """Cosine of the mean vectors (the best pair of windows) plus weighted MaxSim over the query's tokens."""
-    cosines = passage.vectors.astype(np.float32) @ question.vectors.astype(np.float32).T
+    cosines = passage.vectors.astype(np.float32) @ asked
     whole = cosines[: passage.windows, : question.windows].max()
-    if not question.tokens or not passage.tokens:
+    if not len(question.ids) or not len(passage.ids):
         return float(whole)
     best = cosines[passage.windows :, question.windows :].max(axis=0)
-    return float(whole + np.average(best, weights=weights))
+    return float(whole + (best * weights).sum() / weights.sum())
 
 
 def _token_weight(token: str) -> float:
     is_content = any(map(str.isalnum, token)) and token not in FUNCTION_WORDS
     return 1.0 if is_content else FUNCTION_WORD_WEIGHT
-
-
-def _vocabulary(tokenizer: Tokenizer) -> list[str]:
-    return [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
