@@ -1,0 +1,189 @@
+"""Takes a text apart into passages, and each passage into sentences that can be quoted: pure functions.
+
+Made for prose and for docstrings, with their signatures, lists and doctests. Every pattern reads a text in a time that
+is proportional to its length.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import dropwhile, pairwise, takewhile
+
+MIN_WORDS = 4
+"""A quote has at least so many words; fewer are headings and labels."""
+
+MAX_CHARACTERS = 600
+"""A quote has at most so many characters; a longer run without a sentence's end is a table or a listing."""
+
+NAMES = ("name", "title")
+"""Metadata that names a passage."""
+
+PLACES = ("file_name", "file_path", "source", "url", "id")
+"""Metadata that tells where a passage is from; its title line tells more."""
+
+ABBREVIATIONS = ("e.g.", "i.e.", "etc.", "vs.", "cf.", "resp.", "approx.", "fig.", "mr.", "mrs.", "ms.", "dr.", "no.")
+
+BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+METADATA = re.compile(r"([A-Za-z_]\w*): (.{0,200})")
+TITLE = re.compile(r"([A-Za-z_][\w.-]{0,200})(?:\(.*\))?")
+UNDERLINE = re.compile(r"\s*([^\w\s])\1{2,}\s*")
+ITEM = re.compile(r"\s*(?:(?:[*•-]|\d+[.)])\s+|(?=--?[A-Za-z]))")
+SIGNATURE = re.compile(r"\s*(?:class |async )?[\w.]+\s?\(.*\)(?: *-+> .*)?")
+SENTENCE_END = re.compile(r"(?<!\.\.)[.!?][\"”')\]*_`]*\s+(?=\S)")
+WORD = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A piece of a text that can be quoted.
+
+    Attributes:
+        text: Word for word; the line breaks of prose are closed up, those of code are kept.
+        source: The name of the passage that it is from.
+    """
+
+    text: str
+    source: str
+
+
+@dataclass
+class _Passage:
+    metadata: dict[str, str] = field(default_factory=dict)
+    title: str = ""
+    paragraphs: list[str] = field(default_factory=list)
+
+    def name(self, number: int) -> str:
+        named = [self.metadata.get(key) for key in NAMES]
+        placed = [self.metadata.get(key) for key in PLACES]
+        return next(filter(None, [*named, self.title, *placed]), None) or f"passage {number}"
+
+
+def sentences(text: str) -> list[Sentence]:
+    r"""Find what can be quoted in passages that are joined by blank lines, as LlamaIndex joins nodes.
+
+    A passage begins with metadata lines (`key: value`), or with a title line: a name such as
+    `heapq.nlargest(n, iterable)` with text right under it. Where no passage of the text begins so, every paragraph is
+    a passage, with the indented ones that follow it.
+
+    Args:
+        text: The passages.
+
+    Returns:
+        Sentences of prose, and code together with the sentence that introduces it, in the order of the text. The
+        source is the passage's `name` or `title`, else its title line, else its file or address, else its number.
+
+    Example:
+        >>> [sentence] = sentences("name: math.sqrt\n\nReturn the square\nroot of x.")
+        >>> sentence
+        Sentence(text='Return the square root of x.', source='math.sqrt')
+    """
+    return [
+        Sentence(unit, passage.name(number))
+        for number, passage in enumerate(_passages(text), 1)
+        for unit in _units(passage.paragraphs)
+    ]
+
+
+def _passages(text: str) -> list[_Passage]:
+    found: list[_Passage] = []
+    for paragraph in filter(str.strip, BLANK_LINES.split(text.strip("\n"))):
+        metadata, rest = _metadata(paragraph)
+        title, rest = _title(rest)
+        awaits_title = bool(found) and not found[-1].title and not found[-1].paragraphs
+        if metadata or not found or (title and not awaits_title):
+            found.append(_Passage(metadata))
+        found[-1].title = found[-1].title or title
+        if rest.strip():
+            found[-1].paragraphs.append(rest)
+    if any(passage.metadata or passage.title for passage in found):
+        return found
+    return _one_a_paragraph(paragraph for passage in found for paragraph in passage.paragraphs)
+
+
+def _one_a_paragraph(paragraphs: Iterable[str]) -> list[_Passage]:
+    found: list[_Passage] = []
+    for paragraph in paragraphs:
+        if found and paragraph.startswith((" ", "\t")):
+            found[-1].paragraphs.append(paragraph)
+        else:
+            found.append(_Passage(paragraphs=[paragraph]))
+    return found
+
+
+def _metadata(paragraph: str) -> tuple[dict[str, str], str]:
+    """Take the metadata lines off; a line of that form elsewhere, such as `Note: …`, is text."""
+    lines = paragraph.split("\n")
+    matches = [match for match in takewhile(bool, map(METADATA.fullmatch, lines)) if match]
+    metadata = {match[1].lower(): match[2].strip() for match in matches}
+    if len(matches) == len(lines) > 1 or metadata.keys() & {*NAMES, *PLACES}:
+        return metadata, "\n".join(lines[len(matches) :])
+    return {}, paragraph
+
+
+def _title(paragraph: str) -> tuple[str, str]:
+    """Take the title line off; terms with their definition, headings and lists of signatures have none."""
+    first, _, rest = paragraph.partition("\n")
+    second = rest.partition("\n")[0]
+    match, following = TITLE.fullmatch(first), TITLE.fullmatch(second)
+    if not match or not second.strip() or UNDERLINE.fullmatch(second):
+        return "", paragraph
+    is_term = "." not in match[1] and second.startswith((" ", "\t"))
+    if is_term or (following and match[1].split(".")[0] == following[1].split(".")[0]):
+        return "", paragraph
+    return match[1], rest
+
+
+def _units(paragraphs: list[str]) -> Iterator[str]:
+    """Split the paragraphs of one passage; a sentence that ends in a colon goes with the code that it introduces."""
+    lead, indent = "", 0
+    for paragraph in paragraphs:
+        for is_code, part in _parts(paragraph, indent if lead else None):
+            if is_code:
+                lead = f"{lead}\n{part}" if lead else ""
+                continue
+            yield from _illustrated(lead)
+            *units, last = _split(part)
+            lead, indent = last if last.endswith(":") else "", _indent(part)
+            yield from filter(_is_readable, units if lead else [*units, last])
+    yield from _illustrated(lead)
+
+
+def _illustrated(lead: str) -> list[str]:
+    """Keep a sentence with its code; one whose code did not come is nothing by itself."""
+    return [lead] if "\n" in lead and _is_readable(lead) else []
+
+
+def _parts(paragraph: str, indent: int | None) -> Iterator[tuple[bool, str]]:
+    """Cut a paragraph into prose, items of a list, and code (marked True).
+
+    Behind a sentence that introduces code, with `indent` before it, a paragraph that is indented further is code.
+    """
+    lines = paragraph.split("\n")
+    if indent is None:
+        lines = list(dropwhile(SIGNATURE.fullmatch, lines))
+    elif _indent(paragraph) > indent and not any(map(ITEM.match, lines)):
+        yield True, paragraph
+        return
+    prose = list(takewhile(lambda line: not line.lstrip().startswith(">>>"), lines))
+    starts = {0, len(prose), *(number for number, line in enumerate(prose) if ITEM.match(line))}
+    for start, end in pairwise(sorted(starts)):
+        yield False, "\n".join(prose[start:end])
+    if code := lines[len(prose) :]:
+        yield True, "\n".join(code)
+
+
+def _indent(paragraph: str) -> int:
+    return min(len(line) - len(line.lstrip()) for line in paragraph.split("\n"))
+
+
+def _split(prose: str) -> list[str]:
+    text = " ".join(ITEM.sub("", prose, count=1).split()) if ITEM.match(prose) else " ".join(prose.split())
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    ends = [end for end in ends if not text[max(0, end - 10) : end].rstrip().lower().endswith(ABBREVIATIONS)]
+    return [text[start:end].rstrip() for start, end in pairwise([0, *ends, len(text)])]
+
+
+def _is_readable(unit: str) -> bool:
+    words = WORD.findall(unit)
+    has_mostly_letters = 2 * sum(map(len, words)) > len("".join(unit.split()))
+    return len(words) >= MIN_WORDS and len(unit) <= MAX_CHARACTERS and has_mostly_letters and "::=" not in unit
