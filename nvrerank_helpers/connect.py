@@ -7,10 +7,11 @@ from threading import Lock
 from urllib.parse import urlsplit
 
 from nvrerank_helpers.catalog import ADDRESS_VARIABLE, CATALOG_VARIABLE, DEFAULT_MODEL, endpoint, is_hosted
-from nvrerank_helpers.client import RankingClient
 from nvrerank_helpers.errors import ServiceUnreachable
 from nvrerank_helpers.keys import KEY_VARIABLE, find_key, key_for
 from nvrerank_helpers.nim_standin.process import StandIn, StandInError
+
+STAND_IN_MODELS = "stand-in/"  # begins the ids of models that no NIM serves
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Service:
     """The service that this process reranks with.
 
     Attributes:
-        service: What it is: `your own NIM`, `NVIDIA's API catalog` or `the local stand-in`.
+        service: What it is: `your own NIM` (or `your own stand-in`), `NVIDIA's API catalog` or `the local stand-in`.
         address: Where it listens; pass it on as `NVIDIARerank(base_url=service.address)`, or leave `base_url` out.
         model: The model that ranks.
         why: Why this service was chosen.
@@ -74,10 +75,13 @@ def connect(base_url: str | None = None) -> Service:
 
 
 def _own_nim(address: str, why: str) -> Service:
+    from nvrerank_helpers.client import RankingClient  # httpx: the stand-in's process starts without it
+
     target = endpoint(address, None)
     try:
         with RankingClient(target) as client:
             model = client.model
+            played = any(served.startswith(STAND_IN_MODELS) for served in client.model_ids())
     except ServiceUnreachable as error:
         hint = (
             "Start the NIM, or correct the address. A NIM needs minutes to load: wait for GET /v1/health/ready. "
@@ -86,7 +90,7 @@ def _own_nim(address: str, why: str) -> Service:
         raise ServiceUnreachable(error.args[0], url=error.url, hint=hint) from error
     service_url = target.service_url or target.ranking_url
     os.environ[ADDRESS_VARIABLE] = service_url
-    return Service("your own NIM", service_url, model, why)
+    return Service("your own stand-in" if played else "your own NIM", service_url, model, why)
 
 
 def _api_catalog(base_url: str | None) -> Service:
@@ -140,7 +144,7 @@ class _Started:
         """Start it where it was, so that rerankers that were made before find it again."""
         ended.close()
         try:
-            return StandIn(port=urlsplit(ended.base_url).port or 0)
+            return StandIn(f"--port={urlsplit(ended.base_url).port}")
         except StandInError:  # somebody else has the port by now
             return StandIn()
 

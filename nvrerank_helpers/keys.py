@@ -75,7 +75,7 @@ def key_for(target: Endpoint, given: SecretStr | None) -> SecretStr | None:
             "NVIDIA's API catalog needs a key: set NVIDIA_API_KEY (make one at build.nvidia.com), give base_url of "
             "your own NIM, or call nvrerank_helpers.connect() to work with the local stand-in."
         )
-    return key.secret if key and (target.hosted or not key.inherited) else None
+    return key.secret if key and (target.in_catalog or target.hosted or not key.inherited) else None
 
 
 def redact(text: str) -> str:

@@ -19,13 +19,18 @@ def plain_environment(monkeypatch):
 
 @pytest.fixture(scope="module")
 def nim():
-    with StandIn(models=["my/model"]) as standin:
+    with StandIn("--model=my/model") as standin:
         yield standin.base_url
 
 
 def test_your_own_nim_comes_first(nim, monkeypatch):
     monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-key")
-    assert connect(nim) == Service("your own NIM", nim, "my/model", "base_url was given")
+    assert connect(nim) == Service("your own stand-in", nim, "my/model", "base_url was given")
+
+
+def test_a_nim_is_told_from_a_stand_in(nim, monkeypatch):
+    monkeypatch.setattr("nvrerank_helpers.client.RankingClient.model_ids", lambda _: ["my/model"])
+    assert connect(nim).service == "your own NIM"
 
 
 def test_after_connecting_to_your_own_nim_the_reranker_asks_it(nim, monkeypatch):
@@ -55,7 +60,7 @@ def test_a_service_of_your_own_may_play_the_catalog(nim, monkeypatch, key):
 
 def test_your_own_nim_may_stand_in_the_environment(nim, monkeypatch):
     monkeypatch.setenv("NVIDIA_BASE_URL", nim.removesuffix("/v1"))
-    assert connect() == Service("your own NIM", nim, "my/model", "NVIDIA_BASE_URL is set")
+    assert connect() == Service("your own stand-in", nim, "my/model", "NVIDIA_BASE_URL is set")
 
 
 def test_a_nim_that_does_not_answer_is_an_error_that_says_what_to_do(monkeypatch):

@@ -1,6 +1,7 @@
 """The routes of the stand-in: shapes, order, refusals, and readiness."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 
 from nvrerank_helpers.catalog import DEFAULT_MODEL
-from nvrerank_helpers.nim_standin.app import Service, create_app
-from nvrerank_helpers.nim_standin.scoring import RelevanceModel, Scores
+from nvrerank_helpers.nim_standin.app import create_app
+from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
+from nvrerank_helpers.nim_standin.engine import Engine
+from nvrerank_helpers.nim_standin.scoring import RelevanceModel
+from nvrerank_helpers.nim_standin.service import Service
 
 OTHER_MODEL = "nvidia/llama-3.2-nv-rerankqa-1b-v2"
 JSON = {"content-type": "application/json"}
@@ -22,25 +26,31 @@ HOSTED = f"/v1/retrieval/{DEFAULT_MODEL}/reranking"
 
 @pytest.fixture(scope="module")
 def model() -> RelevanceModel:
-    return RelevanceModel.load(threads=2)
+    shared = RelevanceModel.load(threads=2)
+    shared.close = lambda: None  # type: ignore[method-assign] # every service closes its model: this one stays
+    return shared
+
+
+def service_of(model: RelevanceModel, behaviour: str = "nim-1.10", **options: Any) -> Service:
+    models = {DEFAULT_MODEL: None, OTHER_MODEL: None}
+    return Service(Engine(lambda: model), models, BEHAVIOURS[behaviour], **options)
 
 
 @asynccontextmanager
-async def connect(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+async def connect(service: Service, loaded: bool = True) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(service)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://standin") as client,
     ):
+        if loaded:
+            service.engine.loaded.result(timeout=10)
         yield client
 
 
 @pytest.fixture
 async def client(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    monkeypatch.setattr(model, "close", lambda: None)  # the model is shared by the tests
-    service = Service(lambda: model, [DEFAULT_MODEL, OTHER_MODEL])
-    async with connect(service) as client:
-        service.loaded.result(timeout=10)
+    async with connect(service_of(model)) as client:
         yield client
 
 
@@ -79,19 +89,14 @@ async def test_the_hosted_path_has_underscores_for_dots(client: httpx.AsyncClien
     assert (await client.post(path, json=body(model=OTHER_MODEL))).status_code == 200
 
 
-async def test_a_hosted_path_without_a_model_is_a_plain_404(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/retrieval/nvidia/gone/reranking", json=body())
-    assert (answer.status_code, answer.text) == (404, "404 page not found\n")
-    assert answer.headers["content-type"].startswith("text/plain")
-
-
 async def test_a_hosted_path_answers_for_its_own_model_only(client: httpx.AsyncClient) -> None:
     assert (await client.post(HOSTED, json=body(model=OTHER_MODEL))).status_code == 404
 
 
 async def test_models_lists_the_served_ids(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/models")
-    assert answer.json() == {"object": "list", "data": [{"id": DEFAULT_MODEL}, {"id": OTHER_MODEL}]}
+    served = [model["id"] for model in answer.json()["data"]]
+    assert served == [DEFAULT_MODEL, OTHER_MODEL, "stand-in/extractive-qa", "stand-in/all-minilm-l6-v2"]
 
 
 @pytest.mark.parametrize("state", ["live", "ready"])
@@ -111,15 +116,16 @@ async def test_unknown_fields_are_ignored(client: httpx.AsyncClient) -> None:
     [
         ({"query": {"text": ""}}, 422, "query.text"),
         ({"query": {}}, 422, "query.text"),
-        ({"query": {"text": "\ud800"}}, 422, "unicode"),
+        ({"query": {"text": "\ud800"}}, 422, "not valid JSON"),
         ({"passages": []}, 422, "at least 1"),
         ({"passages": [{"text": "x"}] * 513}, 422, "at most 512"),
-        ({"passages": [{"text": "x"}, {"text": ""}]}, 422, "passages.1.text: String should have at least 1 character"),
+        ({"passages": [{"text": "x"}, {"text": ""}]}, 422, "passages.1: A passage needs a text that is not empty"),
         ({"passages": [{}]}, 422, "A passage needs a text"),
         ({"truncate": "START"}, 422, "'NONE' or 'END'"),
         ({"model": "nvidia/gone"}, 404, "'nvidia/gone' is not served here"),
-        ({"passages": [{"text": "word " * 8200}]}, 422, "Input length 8206 exceeds maximum allowed token size 8192"),
-        ({"passages": [{"image": "data:image/png;base64,AA=="}]}, 501, "reads text only"),
+        ({"passages": [{"text": "word " * 10_250}]}, 422, "exceeds maximum allowed token size 10240"),
+        ({"model": OTHER_MODEL, "passages": [{"image": "data:,"}]}, 422, "reads text only"),
+        ({"passages": [{"text": "x"}, {"image": "data:,"}]}, 422, "passages.1.image: "),
     ],
 )
 async def test_a_bad_request_is_refused_with_the_reason(
@@ -132,7 +138,7 @@ async def test_a_bad_request_is_refused_with_the_reason(
     assert (await client.post("/v1/ranking", json=body())).status_code == 200
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"\xff"', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"\xff"', b"[" * 100_000, "{}".encode("utf-16")])
 async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, content: bytes) -> None:
     answer = await client.post("/v1/ranking", content=content, headers=JSON)
     assert answer.status_code == 422
@@ -150,44 +156,40 @@ async def test_512_passages_are_accepted(client: httpx.AsyncClient) -> None:
 
 
 async def test_end_cuts_what_none_refuses(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/ranking", json=body(passages=[{"text": "word " * 8200}], truncate="END"))
-    assert answer.json()["usage"]["total_tokens"] == 8192
+    answer = await client.post("/v1/ranking", json=body(passages=[{"text": "word " * 10_250}], truncate="END"))
+    assert answer.json()["usage"]["total_tokens"] == 10_240
 
 
 async def test_while_the_model_loads_the_service_is_live_but_refuses_work(
     model: RelevanceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "close", lambda: None)
     go = Event()
 
     def load_when_told() -> RelevanceModel:
         go.wait(timeout=10)
         return model
 
-    service = Service(load_when_told)
-    async with connect(service) as client:
+    service = Service(Engine(load_when_told))
+    async with connect(service, loaded=False) as client:
         assert (await client.get("/v1/health/live")).status_code == 200
         for answer in (await client.get("/v1/health/ready"), await client.post("/v1/ranking", json=body())):
             assert answer.status_code == 503
             assert "still loading" in answer.json()["message"]
         go.set()
-        service.loaded.result(timeout=10)
+        service.engine.loaded.result(timeout=10)
         assert (await client.get("/v1/health/ready")).status_code == 200
 
 
 async def test_health_answers_while_a_request_is_scored(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, go, score = Event(), Event(), model.score
+    begun, go, score_jobs = Event(), Event(), model.score_jobs
 
-    def slow_score(*arguments: Any, **options: Any) -> Scores:
+    def slow(*arguments: Any) -> Any:
         begun.set()
         go.wait(timeout=10)
-        return score(*arguments, **options)
+        return score_jobs(*arguments)
 
-    monkeypatch.setattr(model, "close", lambda: None)
-    monkeypatch.setattr(model, "score", slow_score)
-    async with connect(Service(lambda: model)) as client:
-        while (await client.get("/v1/health/ready")).status_code != 200:
-            pass
+    monkeypatch.setattr(model, "score_jobs", slow)
+    async with connect(service_of(model)) as client:
         ranking = asyncio.create_task(client.post("/v1/ranking", json=body()))
         await asyncio.to_thread(begun.wait, 10)
         assert (await client.get("/v1/health/ready")).status_code == 200
@@ -196,13 +198,69 @@ async def test_health_answers_while_a_request_is_scored(model: RelevanceModel, m
         assert (await ranking).status_code == 200
 
 
+async def test_a_crashed_engine_turns_ready_to_503_and_nothing_hangs(
+    model: RelevanceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> Any:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(model, "score_jobs", crash)
+    async with connect(service_of(model)) as client:
+        for _ in range(2):
+            assert (await client.post("/v1/ranking", json=body())).status_code == 503
+        ready = await client.get("/v1/health/ready")
+        assert (ready.status_code, "no room" in ready.json()["message"]) == (503, True)
+
+
+async def test_a_request_beyond_the_time_limit_is_given_up(
+    model: RelevanceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connect(service_of(model, time_limit=0)) as client:
+        answer = await client.post("/v1/ranking", json=body())
+        assert (answer.status_code, "longer than 0 seconds" in answer.json()["message"]) == (504, True)
+
+
+async def test_a_body_beyond_the_limit_is_refused(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvrerank_helpers.nim_standin.schemas.MAX_BODY_BYTES", 1000)
+    answer = await client.post("/v1/ranking", json=body(passages=[{"text": "x" * 2000}]))
+    assert (answer.status_code, "larger than 1,000 bytes" in answer.json()["message"]) == (413, True)
+
+
+async def test_work_ends_when_nobody_waits_for_it(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = asyncio.Event()
+
+    async def wait_for_ever(*_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    service = service_of(model)
+    monkeypatch.setattr(service.engine, "score", wait_for_ever)
+    async with connect(service):
+        app = create_app(service)
+        content = json.dumps(body()).encode()
+        messages = iter(({"type": "http.request", "body": content, "more_body": False}, {"type": "http.disconnect"}))
+
+        async def receive() -> dict[str, Any]:
+            return next(messages, {"type": "http.disconnect"})
+
+        async def send(message: dict[str, Any]) -> None:
+            raise AssertionError(f"nobody is there for {message}")
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/ranking", "query_string": b"", "http_version": "1.1"}
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, send)
+        assert cancelled.is_set()
+
+
 async def test_a_model_that_cannot_load_is_reported_with_the_reason() -> None:
     def fail() -> RelevanceModel:
         raise RuntimeError("no weights here")
 
-    service = Service(fail)
-    async with connect(service) as client:
-        service.loaded.exception(timeout=10)
+    service = Service(Engine(fail))
+    async with connect(service, loaded=False) as client:
+        service.engine.loaded.exception(timeout=10)
         answer = await client.get("/v1/health/ready")
         assert answer.status_code == 503
         assert "no weights here" in answer.json()["message"]
@@ -235,3 +293,39 @@ async def test_a_body_that_is_not_called_json_is_told_so(client: httpx.AsyncClie
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
 async def test_no_page_loads_anything_from_elsewhere(client: httpx.AsyncClient, page: str) -> None:
     assert (await client.get(page)).status_code == 404
+
+
+async def test_metadata_names_the_model_where_clients_look_for_it(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/metadata")).json()["modelInfo"][0]["shortName"] == DEFAULT_MODEL
+
+
+async def test_metrics_count_requests_passages_and_tokens(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/ranking", json=body())
+    await client.post("/v1/ranking", json=body(model="nvidia/gone"))
+    answer = await client.get("/v1/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    assert 'nim_requests_total{route="/v1/ranking",status="200"} 1.0' in lines
+    assert 'nim_requests_total{route="/v1/ranking",status="404"} 1.0' in lines
+    assert "nim_passages_total 3.0" in lines
+    assert "nim_queue_seconds_count 1.0" in lines
+    assert "nim_inference_seconds_count 1.0" in lines
+
+
+async def test_a_model_may_have_a_limit_of_its_own(model: RelevanceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(Engine(lambda: model), {DEFAULT_MODEL: 512})
+    async with connect(service) as client:
+        answer = await client.post("/v1/ranking", json=body(passages=[{"text": "word " * 600}]))
+        assert "token size 512" in answer.json()["message"]
+
+
+async def test_the_behaviour_can_be_switched_while_it_runs(client: httpx.AsyncClient) -> None:
+    assert (await client.put("/stand-in/behaviour", json={"name": "nim-2"})).json()["name"] == "nim-2"
+    assert (await client.post("/v1/ranking", json=body(top_k=1))).status_code == 400
+    refused = await client.put("/stand-in/behaviour", json={"name": "nim-3"})
+    assert (refused.status_code, "choose nim-1.9" in refused.json()["message"]) == (422, True)
+
+
+async def test_a_method_that_a_route_does_not_have_is_refused_with_those_it_has(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/stand-in/behaviour", json={})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PUT")

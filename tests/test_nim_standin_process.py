@@ -6,26 +6,31 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 
+from nvrerank_helpers.catalog import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin import process
-from nvrerank_helpers.nim_standin.__main__ import _listen
+from nvrerank_helpers.nim_standin.behaviour import MAX_BODY_BYTES
+from nvrerank_helpers.nim_standin.command import address, listen, options
 from nvrerank_helpers.nim_standin.process import READY, StandIn, StandInError
 
 COMMAND = [sys.executable, "-m", "nvrerank_helpers.nim_standin"]
 PARENT = (
     "from nvrerank_helpers.nim_standin.process import StandIn\n"
-    "standin = StandIn(threads=1)\n"
+    "standin = StandIn('--threads=1')\n"
     "print(standin.base_url, flush=True)\n"
 )
 
 
 @pytest.fixture(scope="module")
 def standin() -> Iterator[StandIn]:
-    with StandIn(threads=2) as standin:
+    with StandIn("--threads=2") as standin:
         yield standin
 
 
@@ -58,18 +63,18 @@ def test_it_listens_on_loopback(standin: StandIn) -> None:
 def test_proxies_of_the_environment_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with StandIn(threads=1) as standin:
+    with StandIn("--threads=1") as standin:
         assert get(f"{standin.base_url}/health/ready").status_code == 200
 
 
 def test_it_serves_the_models_it_was_asked_for() -> None:
-    with StandIn(models=["a/one", "b/two"], threads=1) as standin:
+    with StandIn("--model=a/one", "--model=b/two", "--threads=1") as standin:
         served = [entry["id"] for entry in get(f"{standin.base_url}/models").json()["data"]]
-    assert served == ["a/one", "b/two"]
+    assert served[:2] == ["a/one", "b/two"]
 
 
 def test_it_ends_with_its_block() -> None:
-    with StandIn(threads=1) as standin:
+    with StandIn("--threads=1") as standin:
         pass
     assert closed(standin.base_url)
     standin.close()
@@ -107,7 +112,7 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
         assert run.stderr.count("\n") == 1
         assert f"Port {port} on 127.0.0.1 is already in use" in run.stderr
         with pytest.raises(StandInError, match="already in use"):
-            StandIn(port=port)
+            StandIn(f"--port={port}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -119,6 +124,72 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
         service.send_signal(number)
         _, errors = service.communicate(timeout=10)
     assert (service.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a POSIX matter")
+def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals) -> None:
+    body = {"model": DEFAULT_MODEL, "query": {"text": "q"}, "passages": [{"text": "p"}]}
+    slow = {"X-Stand-In-Fault": "delay=fixed seconds=1"}
+    with (
+        subprocess.Popen([*COMMAND, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service,
+        httpx.Client(trust_env=False) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert service.stdout
+        url = service.stdout.readline().removeprefix(READY).strip()
+        ranking = pool.submit(client.post, f"{url}/ranking", json=body, headers=slow)
+        while "nim_requests_in_flight 2.0" not in get(f"{url}/metrics").text:  # the ranking, and this one
+            pass
+        service.send_signal(number)
+        _, errors = service.communicate(timeout=10)
+        assert ranking.result().status_code == 200
+    assert (service.returncode, errors) == (0, "")
+
+
+def test_health_answers_while_clients_rank(standin: StandIn) -> None:
+    stop = Event()
+    passages = [{"text": f"passage {number} " * 40} for number in range(10)]
+
+    def rank(number: int) -> None:
+        with httpx.Client(trust_env=False) as client:
+            for turn in count():
+                body = {"model": DEFAULT_MODEL, "query": {"text": f"query {number} {turn}"}, "passages": passages}
+                assert client.post(f"{standin.base_url}/ranking", json=body).status_code == 200
+                if stop.is_set():
+                    return
+
+    with ThreadPoolExecutor() as pool, httpx.Client(trust_env=False) as client:
+        ranking = [pool.submit(rank, number) for number in range(8)]
+        statuses = {client.get(f"{standin.base_url}/health/ready").status_code for _ in range(50)}
+        stop.set()
+        assert [future.result() for future in ranking] == [None] * 8
+    assert statuses == {200}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 1_000_000,
+        b'{"model": ' + b"9" * 100_000 + b"}",
+        b'{"model": "' + b"a" * 15_000_000 + b'"}',
+        b"\xff" * 1000,
+    ],
+    ids=["deep nesting", "a huge number", "a 15 MB string", "no UTF-8"],
+)
+def test_a_hostile_body_is_refused_and_does_no_harm(standin: StandIn, content: bytes) -> None:
+    with httpx.Client(trust_env=False) as client:
+        for path in ("ranking", "chat/completions", "embeddings"):
+            headers = {"content-type": "application/json"}
+            assert client.post(f"{standin.base_url}/{path}", content=content, headers=headers).status_code == 422
+        assert client.get(f"{standin.base_url}/health/ready").status_code == 200
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_has_come(standin: StandIn) -> None:
+    with httpx.Client(trust_env=False) as client:
+        answer = client.post(f"{standin.base_url}/ranking", content=b" " * (MAX_BODY_BYTES + 1))
+        assert answer.status_code == 413
+        assert client.get(f"{standin.base_url}/health/ready").status_code == 200
 
 
 def test_weights_that_do_not_load_end_it_with_the_reason() -> None:
@@ -170,5 +241,25 @@ def test_starting_it_imports_the_standard_library_alone() -> None:
 
 
 def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_open_to_every_address_it_still_tells_one_that_can_be_reached() -> None:
+    with listen("0.0.0.0", 0) as listener:
+        assert address(listener).startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("host", ["", "no such host", "203.0.113.7"])
+def test_an_address_that_is_not_of_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(StandInError, match="Check --host"):
+        listen(host, 0)
+
+
+@pytest.mark.parametrize(
+    "words", ["--port=99999", "--port=-1", "--model==5", "--model=a=0", "--load-seconds=nan", "--behaviour=nim-3"]
+)
+def test_an_option_that_cannot_be_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options([words])
+    assert words.partition("=")[0] in capsys.readouterr().err

