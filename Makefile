@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
+SIDE := $(BIN)/python tools/side_env.py
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint notebooks bench lock clean
+.PHONY: help setup demo lab test test-extras clients lint notebooks bench soak lock clean
 
 help: ## show this help
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -29,6 +31,17 @@ test: lint ## run every check: lint, types, unit tests, every notebook as it is 
 	$(BIN)/python tools/notebooks.py solved --to build/solved
 	$(BIN)/pytest --nbmake notebooks/*.ipynb build/solved/*.ipynb
 
+# What needs more than the course does runs in environments of its own, in build/envs, from the locks in locks/.
+test-extras: clients ## the tests of the extras: page images, cross-encoders (with torch), and more clients
+	$(SIDE) images
+	build/envs/images/bin/python -m pytest tests/test_nim_standin_pictures.py tests/openapi
+	$(SIDE) cross-encoder
+	build/envs/cross-encoder/bin/python -m pytest tests/cross_encoder
+
+clients: setup ## try the stand-in with Haystack's and LiteLLM's clients
+	$(SIDE) clients
+	build/envs/clients/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,17 +57,11 @@ bench: setup ## measure side by side: the pipeline's steps, and our client again
 	$(BIN)/python benchmarks/clients.py --figure build/clients.svg
 	$(BIN)/python benchmarks/endurance.py
 
-# uv reads the override that leaves torch out from pyproject.toml, but only if no other settings file is named.
-lock: setup ## remake requirements.lock from pyproject.toml (newest versions: make lock ARGS=--upgrade)
-	cp requirements.lock requirements.lock.new
-	env -u UV_CONFIG_FILE $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
-	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --system-certs $(ARGS) \
-	  pyproject.toml -o requirements.lock.new
-	@if grep -nE '://|^--|^ *-[^-]|^(torch|sentence-transformers)==' requirements.lock.new; then \
-	  echo "The new lock is not taken: an address, an option or torch is in it." >&2; \
-	  rm requirements.lock.new; exit 1; \
-	fi
-	mv requirements.lock.new requirements.lock
+soak: setup ## half an hour of mixed load on the stand-in, with faults (for less: make soak ARGS="--minutes 1")
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+lock: setup ## remake requirements.lock and locks/ from pyproject.toml (newest versions: make lock ARGS=--upgrade)
+	$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## remove .venv and everything else that these commands made, except the notebooks
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .jupyter_cache .virtual_documents

@@ -28,40 +28,59 @@ LOCK = (ROOT / "requirements.lock").read_text()
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
-def locked():
-    """Name and version of every entry of the lock."""
-    entries = [Requirement(line.rstrip(" \\")) for line in LOCK.splitlines() if re.match(r"\w", line)]
+EXTRA_LOCKS = {"images": "images", "cross-encoder": "cross-encoder"}  # the extras that live in a lock of their own
+
+
+def read_lock(extra):
+    path = f"locks/{EXTRA_LOCKS[extra]}.lock" if extra in EXTRA_LOCKS else "requirements.lock"
+    return (ROOT / path).read_text()
+
+
+def locked(lock):
+    """Name and version of every entry of a lock."""
+    entries = [Requirement(line.rstrip(" \\")) for line in lock.splitlines() if re.match(r"\w", line)]
     return {(canonicalize_name(entry.name), str(entry.specifier).removeprefix("==")) for entry in entries}
 
 
 def direct_dependencies():
-    extras = PROJECT["optional-dependencies"].values()
-    return [Requirement(line) for lines in [PROJECT["dependencies"], *extras] for line in lines]
+    extras = PROJECT["optional-dependencies"]
+    return [(extra, line) for extra, lines in {"": PROJECT["dependencies"], **extras}.items() for line in lines]
 
 
-# --- the lock and environment.yml
+# --- the locks and environment.yml
 
 
-@pytest.mark.parametrize("requirement", direct_dependencies(), ids=lambda requirement: requirement.name)
-def test_the_lock_satisfies_each_direct_dependency(requirement):
-    versions = [version for name, version in locked() if name == canonicalize_name(requirement.name)]
+@pytest.mark.parametrize(("extra", "line"), direct_dependencies())
+def test_the_lock_satisfies_each_direct_dependency(extra, line):
+    requirement = Requirement(line)
+    versions = [version for name, version in locked(read_lock(extra)) if name == canonicalize_name(requirement.name)]
     assert versions
     assert all(version in requirement.specifier for version in versions)
 
 
-def test_every_entry_of_the_lock_has_a_hash():
-    stanzas = re.split(r"\n(?=\w)", LOCK)
-    assert len(stanzas) > 100
+@pytest.mark.parametrize(
+    "path", ["requirements.lock", *(f"locks/{path.name}" for path in (ROOT / "locks").glob("*.lock"))]
+)
+def test_every_entry_of_a_lock_has_a_hash_and_no_address_and_no_option(path):
+    lock = (ROOT / path).read_text()
+    stanzas = re.split(r"\n(?=\w)", lock)
+    assert len(stanzas) > 50
     assert [stanza for stanza in stanzas if "--hash=sha256:" not in stanza] == []
+    assert re.findall(r"^.*://.*$|^-.*$", lock, re.MULTILINE) == []
 
 
-def test_the_lock_leaves_torch_out():
+@pytest.mark.parametrize("extra", ["course", "images"])
+def test_the_locks_leave_torch_out(extra):
     unwanted = re.compile(r"torch|sentence-transformers|triton|^nvidia-|cuda")
-    assert [name for name, _ in locked() if unwanted.search(name)] == []
+    assert [name for name, _ in locked(read_lock(extra)) if unwanted.search(name)] == []
 
 
-def test_the_lock_has_no_address_and_no_option():
-    assert re.findall(r"^.*://.*$|^-.*$", LOCK, re.MULTILINE) == []
+@pytest.mark.parametrize("extra", EXTRA_LOCKS)
+def test_an_environment_beside_has_the_versions_of_the_course(extra):
+    course, beside = dict(locked(LOCK)), locked(read_lock(extra))
+    twice = {name for name, _ in locked(LOCK)} & {name for name, _ in beside}
+    assert len(twice) > 150
+    assert {pin for pin in beside if pin[0] in course} <= locked(LOCK)
 
 
 def test_conda_takes_the_python_of_the_project():

@@ -1,0 +1,67 @@
+"""Remake the locks from pyproject.toml: `python tools/lock.py [--upgrade]`.
+
+requirements.lock holds what the course and its tests need; the locks in `locks/` hold what lives beside it, with the
+same versions where both have a package. Nothing is written that names a package index, or that is not hashed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from setup_env import LOCK, PROJECT, ROOT, UV
+
+LOCKS = ROOT / "locks"
+PINNED = re.compile(r"^[a-z0-9._-]+==[^\\\n]+", re.MULTILINE)
+UNWANTED = re.compile(r"://|^--|^ *-[^-]", re.MULTILINE)
+TORCH = re.compile(r"^(torch|sentence-transformers)==", re.MULTILINE)
+OPTIONS = [
+    "--quiet",
+    "--universal",
+    "--python-version",
+    "3.11",
+    "--generate-hashes",
+    "--no-header",
+    "--no-emit-index-url",
+    "--no-emit-find-links",
+    "--system-certs",
+]
+
+
+def compiled(lock: Path, source: Path, options: list[str], *, with_torch: bool = False) -> None:
+    """Write one lock, from the versions that it holds now.
+
+    uv reads the override that leaves torch out from pyproject.toml, but only if no other settings file is named.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "UV_CONFIG_FILE"}
+    env |= {"UV_NO_CONFIG": "1"} if with_torch else {}
+    with tempfile.TemporaryDirectory() as folder:
+        new = Path(folder) / lock.name
+        if lock.exists():
+            new.write_text(lock.read_text(encoding="utf-8"), encoding="utf-8")
+        subprocess.run([UV, "pip", "compile", *OPTIONS, *options, source, "-o", new], cwd=ROOT, env=env, check=True)
+        text = new.read_text(encoding="utf-8")
+    if UNWANTED.search(text) or (TORCH.search(text) and not with_torch):
+        raise SystemExit(f"The new {lock.name} is not taken: an address, an option or torch is in it.")
+    lock.write_text(text, encoding="utf-8")
+
+
+def main() -> int:
+    """Remake all locks, the main one first."""
+    upgrade = sys.argv[1:]
+    course = ["--extra", "course", "--extra", "dev"]
+    compiled(LOCK, PROJECT, [*course, *upgrade])
+    with tempfile.TemporaryDirectory() as folder:
+        same = Path(folder) / "constraints.txt"
+        same.write_text("\n".join(PINNED.findall(LOCK.read_text(encoding="utf-8"))), encoding="utf-8")
+        beside = ["--no-annotate", *course, "-c", str(same), *upgrade]
+        compiled(LOCKS / "images.lock", PROJECT, [*beside, "--extra", "images"])
+        compiled(LOCKS / "cross-encoder.lock", PROJECT, [*beside, "--extra", "cross-encoder"], with_torch=True)
+    compiled(LOCKS / "clients.lock", LOCKS / "clients.in", ["--no-annotate", *upgrade])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Make an environment beside `.venv` for what most readers do not need: `python tools/side_env.py NAME`.
+
+NAME is that of a lock in `locks/`; the environment is `build/envs/NAME`, and its Python is printed last. Where the lock
+holds the course, the project itself is installed too. A step that is done is not done again.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setup_advice import SetupError
+from setup_env import PYTHON, ROOT, UV, digest, run, say, uv_settings
+
+LOCKS = ROOT / "locks"
+ENVIRONMENTS = ROOT / "build" / "envs"
+
+
+def python_of(folder: Path) -> Path:
+    """Return the Python of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def make(name: str) -> Path:
+    """Make the environment unless it is there and fits its lock.
+
+    Args:
+        name: Of the lock.
+
+    Returns:
+        The environment's Python.
+
+    Raises:
+        SetupError: A step failed.
+    """
+    lock, folder = LOCKS / f"{name}.lock", ENVIRONMENTS / name
+    python, stamp = python_of(folder), folder / "lock.sha256"
+    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == digest(lock):
+        return python
+    say(f"Set-up: the packages in locks/{lock.name} into build/envs/{name}")
+    pip_config = subprocess.run(
+        [PYTHON, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    env = uv_settings(os.environ, pip_config.stdout)
+    run([UV, "venv", "--quiet", "--clear", "--no-project", "--python", PYTHON, folder], env)
+    options = ["--system-certs", "--python", python]
+    run([UV, "pip", "sync", "--require-hashes", "--only-binary", ":all:", *options, lock], env)
+    if "flit-core==" in lock.read_text(encoding="utf-8"):
+        run(
+            [UV, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline", *options, "-e", ROOT],
+            env,
+        )
+    stamp.write_text(digest(lock), encoding="utf-8")
+    return python
+
+
+def main() -> int:
+    """Make the environment that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(path.stem for path in LOCKS.glob("*.lock")))
+    asked = parser.parse_args()
+    try:
+        print(make(asked.name))
+    except SetupError as failure:
+        print(f"Set-up: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
