@@ -34,13 +34,13 @@ test: lint ## run every check: lint, types, unit tests, every notebook as it is 
 # What needs more than the course does runs in environments of its own, in build/envs, from the locks in locks/.
 test-extras: clients ## the tests of the extras: page images, cross-encoders (with torch), and more clients
 	$(SIDE) images
-	build/envs/images/bin/python -m pytest tests/test_nim_standin_pictures.py tests/openapi
+	build/envs/images/$(notdir $(BIN))/python -m pytest tests/test_nim_standin_pictures.py tests/openapi
 	$(SIDE) cross-encoder
-	build/envs/cross-encoder/bin/python -m pytest tests/cross_encoder
+	build/envs/cross-encoder/$(notdir $(BIN))/python -m pytest tests/cross_encoder
 
 clients: setup ## try the stand-in with Haystack's and LiteLLM's clients
 	$(SIDE) clients
-	build/envs/clients/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
+	build/envs/clients/$(notdir $(BIN))/python -m pytest -c tests/clients/pytest.ini tests/clients
 
 lint: setup
 	$(BIN)/ruff check .

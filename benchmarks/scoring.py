@@ -16,9 +16,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in the service, before anything imports NumPy
 
 import httpx
 import numpy as np
@@ -101,10 +104,7 @@ def against_torch(corpus: Corpus, threads: int) -> Row:
     times: dict[str, list[float]] = {"theirs": [], "ours": []}
     for number in range(ROUNDS + 1):
         texts = corpus.fresh(PASSAGES)
-        calls = {
-            "theirs": lambda texts=texts: theirs.encode(texts),
-            "ours": lambda texts=texts: ours.score("sort", texts),
-        }
+        calls = {"theirs": partial(theirs.encode, texts), "ours": partial(ours.score, "sort", texts)}
         for name in sorted(calls, reverse=bool(number % 2)):
             taken = seconds(calls[name])
             times[name] += [taken] if number else []  # the first round warms up
@@ -114,50 +114,47 @@ def against_torch(corpus: Corpus, threads: int) -> Row:
     return Row(name, theirs_median / ours_median, 1.3, detail=detail)
 
 
-async def over_http(corpus: Corpus) -> list[Row]:
-    """Measure the service itself, in a process of its own."""
-    limits = httpx.Limits(max_keepalive_connections=CLIENTS)
-    with StandIn(f"--threads={THREADS}") as standin:
-        async with httpx.AsyncClient(base_url=standin.base_url, timeout=60, limits=limits) as client:
-            return [await warm_against_cold(client, corpus), await many_clients(client, corpus)]
-
-
-async def rank(client: httpx.AsyncClient, question: str, *lists: Sequence[str]) -> float:
-    """Return how long it takes to have lists ranked at once."""
-    started = time.perf_counter()
-    bodies = [
-        {"model": DEFAULT_MODEL, "query": {"text": question}, "passages": [{"text": text} for text in texts]}
-        for texts in lists
-    ]
-    for answer in await asyncio.gather(*[client.post("/ranking", json=body) for body in bodies]):
-        answer.raise_for_status()
-    return time.perf_counter() - started
-
-
-async def warm_against_cold(client: httpx.AsyncClient, corpus: Corpus) -> Row:
-    """Time the same request twice."""
+def warm_against_cold(corpus: Corpus) -> Row:
+    """Time the same passages twice."""
+    model = RelevanceModel.load(THREADS)
+    model.score("warm up", corpus.fresh(5))
     cold, warm = [], []
     for _ in range(ROUNDS):
-        question, texts = corpus.chance.choice(corpus.questions), corpus.fresh(PASSAGES)
-        cold.append(await rank(client, question, texts))
-        warm.append(await rank(client, question, texts))
-    detail = f"{median(cold) * 1000:.0f} and {median(warm) * 1000:.1f} ms for {PASSAGES}, over HTTP"
+        score = partial(model.score, corpus.chance.choice(corpus.questions), corpus.fresh(PASSAGES))
+        cold.append(seconds(score))
+        warm.append(seconds(score))
+    detail = f"{median(cold) * 1000:.0f} and {median(warm) * 1000:.1f} ms for {PASSAGES}"
     return Row("warm, times as fast as cold", median(cold) / median(warm), 20, detail=detail)
 
 
-async def many_clients(client: httpx.AsyncClient, corpus: Corpus) -> Row:
-    """Time clients at once, and one request with as many passages; no passage was seen before."""
+async def many_clients(corpus: Corpus) -> Row:
+    """Time clients at once, and one request with as many passages, over HTTP; no passage was seen before."""
     many, one = [], []
-    for number in range(ROUNDS + 1):
-        first, second = corpus.two_alike(CLIENTS * EACH)
-        turns = [(many, [first[start::CLIENTS] for start in range(CLIENTS)]), (one, [second])]
-        for times, lists in turns[:: 1 if number % 2 else -1]:
-            taken = await rank(client, "how to sort", *lists)
-            if number:  # the first round opens connections
-                times.append(taken)
+    limits = httpx.Limits(max_keepalive_connections=CLIENTS)
+    with StandIn(f"--threads={THREADS}") as standin:
+        async with httpx.AsyncClient(base_url=standin.base_url, timeout=60, limits=limits) as client:
+            for number in range(ROUNDS + 1):
+                first, second = corpus.two_alike(CLIENTS * EACH)
+                turns = [(many, [first[start::CLIENTS] for start in range(CLIENTS)]), (one, [second])]
+                for times, lists in turns[:: 1 if number % 2 else -1]:
+                    taken = await rank_at_once(client, lists)
+                    if number:  # the first round opens connections
+                        times.append(taken)
     detail = f"{median(many) * 1000:.0f} and {median(one) * 1000:.0f} ms, over HTTP"
     name = f"{CLIENTS} clients with {EACH} passages, times as long as one request of {CLIENTS * EACH}"
     return Row(name, median(many) / median(one), 1.5, at_most=True, detail=detail)
+
+
+async def rank_at_once(client: httpx.AsyncClient, lists: Sequence[Sequence[str]]) -> float:
+    """Return how long it takes until all lists are ranked."""
+    bodies = [
+        {"model": DEFAULT_MODEL, "query": {"text": "how to sort"}, "passages": [{"text": text} for text in texts]}
+        for texts in lists
+    ]
+    started = time.perf_counter()
+    for answer in await asyncio.gather(*[client.post("/ranking", json=body) for body in bodies]):
+        answer.raise_for_status()
+    return time.perf_counter() - started
 
 
 class Float32:
@@ -226,7 +223,8 @@ def agreement(corpus: Corpus) -> list[Row]:
 def measure() -> Iterator[Row]:
     """Run the measures one after the other."""
     corpus = Corpus()
-    yield from asyncio.run(over_http(corpus))
+    yield warm_against_cold(corpus)
+    yield asyncio.run(many_clients(corpus))
     if importlib.util.find_spec("sentence_transformers") is None:
         print("Left out: what needs sentence-transformers.")
         return

@@ -270,7 +270,7 @@ class RankingClient(Closing):
             return InvalidAnswer(f"The service's answer is not what its Content-Encoding says: {error}")
         if isinstance(error, httpx.TimeoutException):
             return RerankTimeout(f"The reranking service did not answer within {self._timeout:g} seconds")
-        message = f"The reranking service could not be reached: {error or type(error).__name__}"
+        message = f"The reranking service could not be reached: {str(error) or type(error).__name__}"
         return ServiceUnreachable(message, hint=UNREACHABLE_HOSTED if self.endpoint.hosted else None)
 
     def close(self) -> None:

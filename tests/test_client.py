@@ -299,3 +299,8 @@ def test_an_answer_that_is_not_what_its_encoding_says_is_refused(rank, service):
     service.answers = [httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Undecodable())]
     with pytest.raises(InvalidAnswer, match="Content-Encoding"):
         rank([1])
+
+
+def test_a_connection_error_without_words_is_told_by_its_name():
+    error = RankingClient(endpoint("localhost:1", None), "m")._transport_error(httpx.ReadError(""))
+    assert "could not be reached: ReadError" in str(error)

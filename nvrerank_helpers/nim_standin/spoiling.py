@@ -112,7 +112,9 @@ def _out_of_range(rankings: Rankings, rng: random.Random) -> Rankings:
 
 
 def _negative(rankings: Rankings, rng: random.Random) -> Rankings:
-    return _changed(rankings, rng.randrange(len(rankings)), index=-1)
+    last = len(rankings) - 1  # in Python, -1 names the last passage: there it would be right by accident
+    places = [place for place, ranking in enumerate(rankings) if ranking["index"] != last]
+    return _changed(rankings, rng.choice(places or [0]), index=-1)
 
 
 def _nan(rankings: Rankings, rng: random.Random) -> Rankings:
