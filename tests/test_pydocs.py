@@ -26,6 +26,21 @@ def test_a_passage_is_found_under_the_name_that_people_use(name):
     assert PASSAGES[name].text.startswith(name.partition("#")[0])
 
 
+def test_one_source_can_be_loaded_alone():
+    reference = load_passages(source="reference")
+    assert {node.metadata["source"] for node in reference} == {"reference"}
+    assert [node.id_ for node in reference] == [id_ for id_ in PASSAGES if id_.startswith("reference.")]
+
+
+def test_passages_can_be_shorter():
+    assert max(len(node.text) for node in load_passages(300)) <= 300
+
+
+def test_passages_that_leave_no_room_behind_a_title_are_refused():
+    with pytest.raises(ValueError, match="at least 300"):
+        load_passages(299)
+
+
 def test_metadata_is_not_part_of_what_models_see():
     node = PASSAGES["math.sqrt"]
     assert node.metadata == {"module": "math", "kind": "function", "source": "library"}
@@ -63,13 +78,27 @@ def test_short_paragraphs_stay_together():
     assert split_at_paragraphs("one\n\ntwo\n\nthree", 9) == ["one\n\ntwo", "three"]
 
 
-def test_there_are_at_least_sixty_questions_half_of_them_for_the_test():
-    assert len(load_questions()) >= 60
+def test_there_are_at_least_150_questions_half_of_them_for_the_test():
+    assert len(load_questions()) >= 150
     assert len(load_questions("test")) == len(load_questions("development")) == len(load_questions()) / 2
 
 
-def test_every_question_has_a_passage_that_answers_it():
-    assert all(3 in question.relevant.values() for question in load_questions())
+def test_every_question_has_a_passage_that_answers_it_unless_none_does():
+    for question in load_questions():
+        assert (3 in question.relevant.values()) != (question.kind == "no_answer" and not question.relevant)
+
+
+@pytest.mark.parametrize("kind", ["name", "paraphrase", "two_sources", "near_duplicates", "no_answer"])
+def test_each_hard_kind_is_in_both_halves(kind):
+    halves = [sum(question.kind == kind for question in load_questions(split)) for split in ("test", "development")]
+    assert min(halves) >= 4
+
+
+def test_a_question_of_two_sources_needs_both():
+    for question in load_questions():
+        if question.kind == "two_sources":
+            good = {id_ for id_, grade in question.relevant.items() if grade >= 2}
+            assert {id_.startswith("reference.") for id_ in good} == {True, False}
 
 
 def test_grades_are_one_to_three():
@@ -87,6 +116,9 @@ def test_nearly_every_judged_passage_exists_in_this_python():
     assert left_out <= 0.05 * sum(len(question.relevant) for question in questions)
 
 
+FIELDS = {"id", "text", "split", "relevant", "begins", "kind"}
+
+
 def test_the_questions_are_one_json_object_a_line():
     text = pydocs.files(pydocs.__name__).joinpath("questions.jsonl").read_text(encoding="utf-8")
-    assert all(set(json.loads(line)) == {"id", "text", "split", "relevant", "begins"} for line in text.splitlines())
+    assert all(set(json.loads(line)) == FIELDS for line in text.splitlines())

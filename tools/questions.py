@@ -3,6 +3,7 @@
     python tools/questions.py pool NEW.jsonl --to FOLDER   what to judge, one file a question
     python tools/questions.py mark                         note how the judged parts of long texts begin
     python tools/questions.py check                        ids exist, grades are 1 to 3, nothing occurs twice
+    python tools/questions.py agreement                    how far a second pass over 30 questions agrees
     python tools/questions.py fit                          the line from raw score to logit, for nim_standin/scoring.py
 
 A question is judged on the union of the first 20 passages of BM25, of the vectors and of the reranked list, shown in
@@ -27,6 +28,7 @@ from nvrerank_helpers.pydocs import BEGINNING, body, load_passages, load_questio
 from nvrerank_helpers.retrieval import build_hybrid
 
 QUESTIONS = Path(__file__).parents[1] / "nvrerank_helpers" / "pydocs" / "questions.jsonl"
+SECOND_PASS = QUESTIONS.with_name("second_pass.jsonl")
 CANDIDATES = 50  # passages of the fused list that are reranked
 DEPTH = 20  # passages of each list that are judged
 GRADES = {1, 2, 3}
@@ -74,6 +76,27 @@ def check() -> int:
     return len(wrong)
 
 
+def agreement() -> None:
+    """Print how far the second, blind pass agrees with the judgments, passage by passage.
+
+    Cohen's kappa (1960) with quadratic weights for the four grades (0 is not relevant), and without for relevant (2 or
+    3) against the rest: 1 is full agreement, 0 what chance would give.
+    """
+    first = {question.id: question.relevant for question in load_questions()}
+    rows = [json.loads(line) for line in SECOND_PASS.read_text(encoding="utf-8").splitlines()]
+    pairs = np.array([(first[row["id"]].get(id_, 0), grade) for row in rows for id_, grade in row["grades"].items()])
+    print(f"{len(rows)} questions, {len(pairs):,} passages, {(pairs > 0).any(axis=1).sum()} of them relevant to either")
+    print(f"the same grade: {(pairs[:, 0] == pairs[:, 1]).mean():.1%}; {np.ptp(pairs, axis=1).max()} apart at the most")
+    print(f"kappa of the grades, quadratic weights: {_kappa(pairs):.2f}")
+    print(f"kappa of relevant (2 or 3) against the rest: {_kappa((pairs >= 2).astype(int)):.2f}")
+
+
+def _kappa(pairs: NDArray[np.int64]) -> float:
+    """Cohen's kappa with quadratic weights; for two classes it is the plain one."""
+    expected = (pairs[:, 0][:, None] - pairs[:, 1][None, :]) ** 2
+    return float(1 - ((pairs[:, 0] - pairs[:, 1]) ** 2).mean() / expected.mean())
+
+
 def fit() -> None:
     """Print the line from raw score to logit that makes the sigmoid of the logit the share of relevant passages.
 
@@ -106,6 +129,7 @@ def main() -> int:
     pooling.add_argument("--to", type=Path, required=True)
     commands.add_parser("mark")
     commands.add_parser("check")
+    commands.add_parser("agreement")
     commands.add_parser("fit")
     asked = parser.parse_args()
     if asked.command == "check":
@@ -113,7 +137,7 @@ def main() -> int:
     if asked.command == "pool":
         pool(asked.questions, asked.to)
     else:
-        {"mark": mark, "fit": fit}[asked.command]()
+        {"mark": mark, "fit": fit, "agreement": agreement}[asked.command]()
     return 0
 
 

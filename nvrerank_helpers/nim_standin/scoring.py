@@ -19,7 +19,7 @@ from nvrerank_helpers.nim_standin.jobs import InputTooLongError, Job, Scores
 
 __all__ = ["InputTooLongError", "RelevanceModel", "Scores"]
 
-LOGIT_SLOPE, LOGIT_INTERCEPT = 5.9, -8.4
+LOGIT_SLOPE, LOGIT_INTERCEPT = 5.9, -8.7
 """logit = slope * raw + intercept: logistic regression on the development questions (`tools/questions.py fit`)."""
 
 FUNCTION_WORD_WEIGHT = 0.2

@@ -13,8 +13,10 @@ from typing import Literal
 from llama_index.core.schema import TextNode
 
 MAX_CHARACTERS = 1000  # of one passage, its title included
+SHORTEST_LIMIT = 300  # of `max_characters`: titles with many parameters are long themselves
 BEGINNING = 48  # characters by which a part of a long text is known again
 
+Source = Literal["library", "reference"]
 Split = Literal["development", "test"]
 
 
@@ -28,6 +30,7 @@ class Question:
         split: `development` (for choices and fits) or `test` (for the figures that are reported).
         relevant: Passage id to grade: 3 answers it, 2 answers a part, 1 helps.
         begins: How the judged parts of long texts begin, by passage id: another Python may number them differently.
+        kind: What makes it hard, such as `paraphrase` or `no_answer` (nothing in the corpus answers it); mostly empty.
     """
 
     id: str
@@ -35,19 +38,26 @@ class Question:
     split: Split
     relevant: dict[str, int]
     begins: dict[str, str] = field(default_factory=dict)
+    kind: str = ""
 
 
-def load_passages() -> list[TextNode]:
+def load_passages(max_characters: int = MAX_CHARACTERS, source: Source | None = None) -> list[TextNode]:
     r"""Load the documentation that ships inside this Python as LlamaIndex nodes.
 
     The docstrings of the standard library (source `library`) and the chapters of the language reference
-    (source `reference`), as `help()` shows them. A text of more than 1,000 characters is split at paragraphs.
+    (source `reference`), as `help()` shows them. A longer text than `max_characters` is split at paragraphs.
+
+    Args:
+        max_characters: Characters of a passage, its title included. The judgments are for passages of 1,000 characters;
+            `coverage` carries them over to others.
+        source: `library` or `reference`; None gives both.
 
     Returns:
         About 8,000 nodes. The id is the qualified name, with `#2`, `#3`, … behind it from the second part of a
         long text on; the metadata holds `module`, `kind` and `source` and is not part of what is embedded or sent.
 
     Raises:
+        ValueError: `max_characters` is so small that a title would leave no room.
         RuntimeError: This Python comes without its documentation.
 
     Example:
@@ -55,9 +65,13 @@ def load_passages() -> list[TextNode]:
         >>> next(node.text for node in nodes if node.id_ == "math.sqrt")
         'math.sqrt(x)\nReturn the square root of x.'
     """
+    if max_characters < SHORTEST_LIMIT:
+        raise ValueError(f"max_characters must be at least {SHORTEST_LIMIT}, not {max_characters}.")
     nodes: dict[str, TextNode] = {}
     for entry in _collected():
-        for number, part in enumerate(split_at_paragraphs(entry["text"], MAX_CHARACTERS - len(entry["title"]) - 1), 1):
+        if source not in (None, entry["source"]):
+            continue
+        for number, part in enumerate(split_at_paragraphs(entry["text"], max_characters - len(entry["title"]) - 1), 1):
             id_ = entry["name"] if number == 1 else f"{entry['name']}#{number}"
             nodes.setdefault(id_, _node(id_, f"{entry['title']}\n{part}", entry))
     return list(nodes.values())
