@@ -1,10 +1,12 @@
 """The figures of the course, as SVG that needs no script and no network to be seen."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 from llama_index.core.schema import NodeWithScore
@@ -152,6 +154,95 @@ def gains(values: "pd.Series[float]", title: str) -> Figure:
     return Figure(
         _styled(drawn), f"{title}: {up} questions gain, {down} lose, {len(values) - up - down} stay the same."
     )
+
+
+def curves(panels: Mapping[str, pd.DataFrame], mark: float, label: str) -> Figure:
+    """Draw curves over one common axis, a panel for each scale, with one place marked in all of them.
+
+    Args:
+        panels: What a panel's vertical axis shows, to its table: the index is the horizontal axis (numbers), each
+            column a curve that is labelled with the column's name. At most four columns a table.
+        mark: The place on the horizontal axis to mark.
+        label: What is written there.
+
+    Returns:
+        The panels one below the other; each curve has its own colour and its own shape of point.
+
+    Example:
+        >>> curves({"quality": table[["nDCG@10"]], "milliseconds": table[["time"]]}, 50, "knee")  # doctest: +SKIP
+    """
+    drawn = [
+        _panel(title, table, mark, label if not place else "") for place, (title, table) in enumerate(panels.items())
+    ]
+    said = ", ".join(
+        f"{column} from {values.iloc[0]:.3g} to {values.iloc[-1]:.3g}"
+        for table in panels.values()
+        for column, values in table.items()
+    )
+    axis = next(iter(panels.values())).index
+    figure = alt.vconcat(*drawn, spacing=12)
+    return Figure(_styled(figure), f"{axis.name} {axis[0]:g} to {axis[-1]:g}: {said}. Marked at {mark:g}: {label}.")
+
+
+def _panel(title: str, table: pd.DataFrame, mark: float, label: str) -> alt.LayerChart | alt.FacetChart:
+    rows = table.rename_axis("x").reset_index().melt("x", var_name="curve", value_name="value")
+    colour = alt.Scale(domain=list(table.columns), range=[UP, DOWN, BASE, SAME][: table.shape[1]])
+    base = alt.Chart(rows).encode(
+        x=alt.X("x:Q", title=table.index.name),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(domainMin=0)),
+        color=alt.Color("curve:N", scale=colour, legend=None),
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(shape=alt.Shape("curve:N", legend=None))
+    ends = pd.DataFrame(
+        {"x": table.index[-1], "curve": table.columns, "value": _apart(table.iloc[-1], table.max().max())}
+    )
+    names = base.mark_text(align="left", dx=8).encode(text="curve:N")
+    names.data = ends
+    at = alt.Chart(pd.DataFrame({"x": [mark], "label": [label]})).encode(x="x:Q")
+    rule = at.mark_rule(strokeDash=[4, 4], color=SAME)
+    said = at.mark_text(dy=-4, baseline="bottom").encode(y=alt.value(0), text="label:N")
+    return alt.layer(rule, base.mark_line(), points, names, said).properties(width=440, height=170)
+
+
+def _apart(ends: "pd.Series[float]", highest: float) -> list[float]:
+    """Move the heights of labels apart where they would cover each other, from the lowest up."""
+    gap, free = highest / 10, -math.inf
+    placed: dict[Any, float] = {}
+    for name, height in ends.sort_values().items():
+        placed[name] = max(height, free)
+        free = placed[name] + gap
+    return [placed[name] for name in ends.index]
+
+
+def intervals(table: pd.DataFrame, title: str) -> Figure:
+    """Draw differences with their confidence intervals against the line of no difference.
+
+    Args:
+        table: One row a comparison, with the columns `difference`, `low` and `high`; the index names the rows.
+        title: What differs, for the horizontal axis.
+
+    Returns:
+        A point and a bar a row: blue where the interval lies above zero, orange where below, grey where it holds zero.
+
+    Example:
+        >>> intervals(comparisons, "gain by reranking")  # doctest: +SKIP
+    """
+    rows = table[["difference", "low", "high"]].rename_axis("name").reset_index()
+    rows["sign"] = np.select([rows["low"] > 0, rows["high"] < 0], ["▲", "▼"], "=")
+    rows["label"] = [f"{row.difference:+.3f} {row.sign.strip('=')}" for row in rows.itertuples()]
+    base = alt.Chart(rows).encode(
+        y=alt.Y("name:N", sort=None, title=None),
+        color=alt.Color("sign:N", scale=alt.Scale(domain=["▲", "▼", "="], range=[UP, DOWN, SAME]), legend=None),
+    )
+    bar = base.mark_rule(strokeWidth=4).encode(x=alt.X("low:Q", title=title, axis=alt.Axis(tickCount=6)), x2="high:Q")
+    point = base.mark_point(filled=True, size=110, opacity=1).encode(x="difference:Q")
+    text = base.mark_text(dy=-14).encode(x="difference:Q", text="label:N")
+    zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(strokeDash=[4, 4], color=SAME).encode(x="x:Q")
+    drawn = alt.layer(zero, bar, point, text).properties(width=440, height=52 * len(rows))
+    said = ", ".join(
+        f"{row.name} {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})" for row in rows.itertuples()
+    )
+    return Figure(_styled(drawn), f"{title}, with 95 % intervals: {said}.")
 
 
 def _styled(chart: Any) -> alt.TopLevelMixin:

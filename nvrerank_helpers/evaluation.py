@@ -1,5 +1,6 @@
 """Runs and judgments in, measures out; the measures themselves are `ir_measures`'."""
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,8 @@ from tqdm.auto import tqdm
 from nvrerank_helpers.pydocs import Question, body
 
 MEASURES = {"nDCG@10": nDCG @ 10, "MRR@10": RR @ 10, "hit@1": Success @ 1, "recall@50": R @ 50}
+ANSWER = 3  # the grade of a passage that answers the question by itself
+UNDERLINE = re.compile(r"([*=~-])\1{3,} ")  # of headings, in the language reference
 MILLISECONDS = "milliseconds per question"
 
 Search = Callable[[str], Sequence[NodeWithScore]]
@@ -46,8 +49,8 @@ def present(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[l
         nodes: The passages that can be found.
 
     Returns:
-        The questions, each with only those judgments whose passage exists, without the questions that keep none; and
-        the number of judgments that were left out.
+        The questions, each with only those judgments whose passage exists, without the questions that keep none or
+        had none (nothing in the corpus answers them); and the number of judgments that were left out.
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -70,6 +73,23 @@ def present(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[l
         if relevant:
             kept.append(replace(question, relevant=relevant))
     return kept, lost
+
+
+def answered(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> list[Question]:
+    """Keep the questions that these passages answer, with the judgments of these passages.
+
+    Args:
+        questions: The judged questions.
+        nodes: The passages that can be found, for example those of one source.
+
+    Returns:
+        The questions that keep a passage of grade 3.
+
+    Example:
+        >>> answered([Question("q1", "which way?", "test", {"gone": 3})], [])
+        []
+    """
+    return [question for question in present(questions, nodes)[0] if ANSWER in question.relevant.values()]
 
 
 def _located(id_: str, begins: str, parts: dict[str, str]) -> str | None:
@@ -107,7 +127,8 @@ def measure(runs: Iterable[Run], questions: Sequence[Question]) -> pd.DataFrame:
     """Compute the mean of every measure for every run.
 
     nDCG@10 takes the grade itself as gain, as trec_eval does; the other measures count every judged passage as
-    relevant. A question for which a system found nothing counts as 0.
+    relevant. A question for which a system found nothing counts as 0; one without any relevant passage is left out,
+    because every ranking is as good as any other for it.
 
     Args:
         runs: One run a system, all over the same questions.
@@ -138,14 +159,14 @@ def measure_each(run: Run, questions: Sequence[Question], name: str = "nDCG@10")
         name: One of the columns of `measure`.
 
     Returns:
-        The values, 0 to 1, by question id, in the order of the questions.
+        The values, 0 to 1, by question id, in the order of the questions, without those that have no relevant passage.
 
     Example:
         >>> (measure_each(reranked, questions) - measure_each(fused, questions)).sort_values()  # doctest: +SKIP
     """
-    found = ir_measures.iter_calc([MEASURES[name]], _judgments(questions), _scored(run))
-    values = {metric.query_id: metric.value for metric in found}
-    return pd.Series({question.id: values[question.id] for question in questions}, name=run.system)
+    judgments = _judgments(questions)
+    values = {found.query_id: found.value for found in ir_measures.iter_calc([MEASURES[name]], judgments, _scored(run))}
+    return pd.Series({id_: values[id_] for id_ in judgments}, name=run.system, dtype=float)
 
 
 def side_by_side(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]) -> pd.DataFrame:
@@ -204,7 +225,7 @@ def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> 
             "rank": rank,
             "grade": question.relevant.get(item.node_id, 0),
             "passage": item.node_id,
-            "begins": shorten(item.node.get_content().partition("\n")[2], 60, placeholder=" …"),
+            "begins": shorten(UNDERLINE.sub("", body(item.node.get_content())), 60, placeholder=" …"),
             "score": item.score,
         }
         for rank, item in enumerate(found[:top], 1)
@@ -219,7 +240,7 @@ def _move(old: int, new: int) -> str:
 
 
 def _judgments(questions: Iterable[Question]) -> dict[str, dict[str, int]]:
-    return {question.id: question.relevant for question in questions}
+    return {question.id: question.relevant for question in questions if question.relevant}
 
 
 def _scored(one: Run) -> dict[str, dict[str, float]]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index.retrievers.bm25 import BM25Retriever
@@ -142,6 +143,27 @@ def fuse(found: Mapping[str, Sequence[NodeWithScore]]) -> list[NodeWithScore]:
                 scores[item.node_id] += 1 / (RANK_CONSTANT + rank)
     order = sorted(scores, key=lambda id_: -scores[id_])
     return [NodeWithScore(node=annotated(nodes[id_], **origins[id_]), score=scores[id_]) for id_ in order]
+
+
+def reranking(retriever: BaseRetriever, reranker: BaseNodePostprocessor) -> Callable[[str], list[NodeWithScore]]:
+    """Join a retriever and a reranker into one search.
+
+    Args:
+        retriever: The first stage.
+        reranker: What puts its nodes into a new order.
+
+    Returns:
+        A function from a query to the reranked nodes, best first.
+
+    Example:
+        >>> search = reranking(hybrid, NVIDIARerank(top_n=5))  # doctest: +SKIP
+        >>> best = search("join two paths")  # doctest: +SKIP
+    """
+
+    def search(query: str) -> list[NodeWithScore]:
+        return reranker.postprocess_nodes(retriever.retrieve(query), query_str=query)
+
+    return search
 
 
 def build_hybrid(

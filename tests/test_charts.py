@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.charts import bars, before_and_after, gains
+from nvrerank_helpers.charts import bars, before_and_after, curves, gains, intervals
 
 
 def found(*ids):
@@ -12,7 +12,16 @@ def found(*ids):
 
 
 TABLE = pd.DataFrame({"nDCG@10": [0.2, 0.4]}, index=["fused", "reranked"])
+CURVE = pd.DataFrame(
+    {"nDCG@10": [0.2, 0.4, 0.4], "recall": [0.1, 0.3, 0.4]}, index=pd.Index([5, 10, 50], name="candidates")
+)
+TIMES = pd.DataFrame({"time": [5.0, 10.0, 50.0]}, index=CURVE.index)
+TESTS = pd.DataFrame(
+    {"difference": [0.2, 0.0, -0.2], "low": [0.1, -0.1, -0.3], "high": [0.3, 0.1, -0.1]}, index=["up", "none", "down"]
+)
 FIGURES = {
+    "curves": lambda: curves({"quality": CURVE, "milliseconds": TIMES}, 10, "knee: 10"),
+    "intervals": lambda: intervals(TESTS, "gain"),
     "before_and_after": lambda: before_and_after(found("a", "b<"), found("b<", "a"), labels={"a": "A & B", "b<": "B"}),
     "bars": lambda: bars(TABLE, "nDCG@10"),
     "gains": lambda: gains(pd.Series({"q1": 0.3, "q2": -0.1, "q3": 0.0}), "nDCG@10 gained"),
@@ -53,3 +62,21 @@ def test_bars_name_every_value():
 
 def test_gains_count_both_sides():
     assert "1 questions gain, 1 lose, 1 stay the same" in FIGURES["gains"]().description
+
+
+def test_curves_tell_their_ends_and_the_mark():
+    said = FIGURES["curves"]().description
+    assert "nDCG@10 from 0.2 to 0.4" in said
+    assert said.endswith("Marked at 10: knee: 10.")
+
+
+def test_labels_of_curves_that_end_together_stand_apart():
+    root = ET.fromstring(FIGURES["curves"]().svg)
+    placed = {text.text: text.attrib["transform"] for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert placed["nDCG@10"] != placed["recall"]
+
+
+def test_intervals_mark_the_side_on_which_they_lie():
+    svg = FIGURES["intervals"]().svg
+    assert all(label in svg for label in ("+0.200 ▲", "+0.000", "-0.200 ▼"))
+    assert "none +0.000 (-0.100 to +0.100)" in FIGURES["intervals"]().description

@@ -1,7 +1,7 @@
 import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.evaluation import Run, judged, measure, measure_each, present, run, side_by_side
+from nvrerank_helpers.evaluation import Run, answered, judged, measure, measure_each, present, run, side_by_side
 from nvrerank_helpers.pydocs import Question
 
 QUESTIONS = [Question("q1", "which way?", "test", {"a": 3, "b": 1}), Question("q2", "whose woods?", "test", {"c": 2})]
@@ -84,3 +84,25 @@ def test_a_list_is_shown_with_its_grades():
 def test_empty_lists_are_empty_tables():
     assert judged([], QUESTIONS[0]).empty
     assert side_by_side([], []).empty
+
+
+NO_ANSWER = Question("q3", "what is north?", "test", {}, kind="no_answer")
+
+
+def test_questions_without_a_relevant_passage_change_no_measure():
+    one = Run("s", {"q1": ["a", "b"], "q2": [], "q3": ["a"]}, [0.1])
+    assert measure([one], [*QUESTIONS, NO_ANSWER]).equals(measure([one], QUESTIONS))
+    assert list(measure_each(one, [*QUESTIONS, NO_ANSWER]).index) == ["q1", "q2"]
+
+
+def test_questions_without_a_relevant_passage_are_not_present():
+    assert present([NO_ANSWER], [node("a", "two roads")]) == ([], 0)
+
+
+def test_a_source_answers_the_questions_that_keep_a_grade_of_three():
+    assert [question.id for question in answered(QUESTIONS, [node("a", "two roads"), node("c", "snow")])] == ["q1"]
+
+
+def test_the_line_under_a_heading_is_not_shown():
+    underlined = [NodeWithScore(node=node("a", "With\n****\ntext"))]
+    assert judged(underlined, QUESTIONS[0])["begins"].item() == "With text"

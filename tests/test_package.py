@@ -27,6 +27,10 @@ ORDER = [
     "pydocs",
     "retrieval",
     "evaluation",
+    "pooling",
+    "tradeoff",
+    "coverage",
+    "significance",
     "exercises",
     "charts",
     "demo",
@@ -44,6 +48,7 @@ COURSE_ONLY = {
     "pandas",
     "altair",
     "numpy",
+    "scipy",
 }
 
 

@@ -3,9 +3,10 @@ import sys
 
 import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
-from nvrerank_helpers.retrieval import HybridRetriever, StaticEmbedding, build_hybrid, fuse
+from nvrerank_helpers.retrieval import HybridRetriever, StaticEmbedding, build_hybrid, fuse, reranking
 
 TEXTS = {
     "roads": "two roads diverged in a yellow wood",
@@ -146,3 +147,7 @@ def test_an_empty_passage_is_refused():
 def test_texts_without_a_word_are_refused():
     with pytest.raises(ValueError, match="texts with words"):
         build_hybrid([TextNode(text="the of")])
+
+
+def test_a_reranking_search_asks_the_store_and_then_the_reranker():
+    assert ids(reranking(Fixed("a", "b"), SimilarityPostprocessor(similarity_cutoff=0.9))("q")) == ["a"]

@@ -43,6 +43,11 @@ def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
     return [(n, cell) for n, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
 
 
+def lesson_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
+    """Return the code cells but those to copy, which run outside the course and so import and name for themselves."""
+    return [(n, cell) for n, cell in code_cells(notebook) if "copy-this" not in cell.metadata.get("tags", [])]
+
+
 def markdown(source: str) -> list[Token]:
     """Parse Markdown as Jupyter shows it, without what is folded."""
     return MarkdownIt().enable("table").parse(DETAILS.sub("", source))
@@ -201,7 +206,7 @@ def links_lead_somewhere(notebook: NotebookNode, folder: Path) -> Iterator[str]:
 
 def imports_once_and_shows_versions(notebook: NotebookNode, _folder: Path) -> Iterator[str]:
     """All imports stand in the first code cell, which shows the versions used."""
-    first, *others = code_cells(notebook)
+    first, *others = lesson_cells(notebook)
     if not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(ast.parse(first[1].source))):
         yield "the first code cell imports nothing"
     if not VERSION.search(str(first[1].outputs)):
@@ -238,7 +243,7 @@ def binds_each_name_in_one_cell(notebook: NotebookNode, _folder: Path) -> Iterat
     """No name is assigned in two cells; loop variables may come again as loop variables."""
     assigned_in: dict[str, set[int]] = defaultdict(set)
     loop_in: dict[str, set[int]] = defaultdict(set)
-    for number, cell in code_cells(notebook):
+    for number, cell in lesson_cells(notebook):
         assigned, loops = bound_names(ast.parse(cell.source))
         for name in assigned:
             assigned_in[name].add(number)

@@ -43,7 +43,7 @@ def test_the_title_cell_gets_the_header_from_the_catalogue(notebook):
 
 
 def test_the_last_cell_holds_the_links(notebook):
-    assert notebook.cells[-1].source == "---\n\n[All notebooks](../README.md)"
+    assert notebook.cells[-1].source == "---\n\n[All notebooks](README.md)"
 
 
 def test_code_cells_are_counted_from_one(notebook):

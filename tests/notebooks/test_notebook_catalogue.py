@@ -30,7 +30,7 @@ def two(load):
 
 
 def test_neighbours_are_linked_in_the_order_of_the_file(two):
-    assert two.navigation("00_tiny").endswith("[All notebooks](../README.md) · Next: [More](01_more.ipynb)")
+    assert two.navigation("00_tiny").endswith("[All notebooks](README.md) · Next: [More](01_more.ipynb)")
     assert "Previous: [A tiny lesson](00_tiny.ipynb) · " in two.navigation("01_more")
 
 
@@ -44,6 +44,13 @@ def test_the_readme_table_stands_between_the_markers(two):
     assert "| 01 | [More](notebooks/01_more.ipynb) | beginner | 1 | add; subtract |" in text
     assert text.endswith("\n<!-- course:end -->\nb\n")
     assert "old" not in text
+
+
+def test_the_map_says_what_leads_to_what_and_how_long_all_takes(two):
+    first, second, together = two.map().splitlines()[-3:]
+    assert first == "| 00 | [A tiny lesson](00_tiny.ipynb) | beginner | 1 | none | two numbers |"
+    assert second == "| 01 | [More](01_more.ipynb) | beginner | 1 | [00](00_tiny.ipynb) | two numbers |"
+    assert together == "| | *all of them* | | *2* | | |"
 
 
 @pytest.mark.parametrize("readme", ["", "<!-- course:begin -->", "<!-- course:end --> <!-- course:begin -->"])

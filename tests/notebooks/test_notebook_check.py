@@ -146,10 +146,11 @@ def test_a_missing_notebook_is_found(check, course):
     assert "there is no notebook" in check()
 
 
-def test_a_stale_readme_is_found(check, course):
-    text = course.readme.read_text(encoding="utf-8")
-    course.readme.write_text(text.replace("beginner", "expert"), encoding="utf-8")
-    assert "the course table is stale" in check()
+@pytest.mark.parametrize("file", ["README.md", "notebooks/README.md"])
+def test_a_stale_table_is_found(check, course, file):
+    path = course.root / file
+    path.write_text(path.read_text(encoding="utf-8").replace("beginner", "expert"), encoding="utf-8")
+    assert check().startswith(f"{file}: the course table is stale")
 
 
 def test_a_name_outside_the_catalogue_is_refused(check):

@@ -56,7 +56,8 @@ check(total, 4, right="two and two.", wrong="count again.")
 
 def write_course(root: Path) -> Course:
     (root / "notebooks" / "source").mkdir(parents=True)
-    (root / "README.md").write_text("# Tiny\n<!-- course:begin -->\n<!-- course:end -->\n", encoding="utf-8")
+    for folder in (root, root / "notebooks"):
+        (folder / "README.md").write_text("# Tiny\n<!-- course:begin -->\n<!-- course:end -->\n", encoding="utf-8")
     (root / "notebooks" / "catalogue.toml").write_text(CATALOGUE, encoding="utf-8")
     (root / "notebooks" / "source" / "00_tiny.py").write_text(SOURCE, encoding="utf-8")
     return Course(root)
