@@ -1,8 +1,8 @@
 """Make and check the notebooks of the course.
 
-    python tools/notebooks.py build [NAME…]            run the sources and write the notebooks and the README table
+    python tools/notebooks.py build [NAME…]            run the sources and write the notebooks and the course tables
     python tools/notebooks.py check [NAME…] [--rerun]  do sources, notebooks, catalogue and README agree?
-    python tools/notebooks.py readme                   write the course table into README.md
+    python tools/notebooks.py readme                   write the course tables into README.md and notebooks/README.md
     python tools/notebooks.py solved --to DIR [NAME…]  write the notebooks with their exercises solved, for tests
 
 A NAME is a file name without ending, such as `00_start_here`; no NAME means all.
@@ -62,8 +62,9 @@ def check(course: Course, names: list[str], *, rerun: bool) -> list[str]:
 
 
 def readme(course: Course) -> None:
-    """Write the course table between the markers in README.md."""
-    _write(course.readme, fill_readme(course.readme.read_text(encoding="utf-8"), "course", course.catalogue.table()))
+    """Write the course tables between the markers in README.md and notebooks/README.md."""
+    for path, table in course.tables().items():
+        _write(path, fill_readme(path.read_text(encoding="utf-8"), "course", table))
 
 
 def solved(course: Course, names: list[str], to: Path) -> None:

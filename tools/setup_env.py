@@ -162,7 +162,19 @@ def uv_settings(env: Mapping[str, str], pip_config: str) -> dict[str, str]:
 def uv_sync(options: list[object]) -> None:
     """Make the environment's packages those of the lock with uv, which is ten times as fast as pip."""
     config = subprocess.run([PYTHON, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    command = [UV, "pip", "sync", *options, "--compile-bytecode", "--system-certs", "--python", PYTHON, LOCK]
+    # Copies: NLTK, which LlamaIndex splits sentences with, refuses to read files that are hard links.
+    command = [
+        UV,
+        "pip",
+        "sync",
+        *options,
+        "--link-mode=copy",
+        "--compile-bytecode",
+        "--system-certs",
+        "--python",
+        PYTHON,
+        LOCK,
+    ]
     run(command, uv_settings(os.environ, config.stdout))
 
 

@@ -45,7 +45,7 @@ def make(name: str) -> Path:
     env = uv_settings(os.environ, pip_config.stdout)
     run([UV, "venv", "--quiet", "--clear", "--no-project", "--python", PYTHON, folder], env)
     options = ["--system-certs", "--python", python]
-    run([UV, "pip", "sync", "--require-hashes", "--only-binary", ":all:", *options, lock], env)
+    run([UV, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--link-mode=copy", *options, lock], env)
     if "flit-core==" in lock.read_text(encoding="utf-8"):
         run(
             [UV, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline", *options, "-e", ROOT],

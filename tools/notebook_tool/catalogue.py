@@ -31,6 +31,11 @@ class Entry:
         """Markdown link to the notebook from the folder it lives in."""
         return f"[{self.title}]({self.file}.ipynb)"
 
+    @property
+    def number(self) -> str:
+        """Number in the reading order, such as `04`."""
+        return self.file.partition("_")[0]
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -63,7 +68,7 @@ class Catalogue:
     def navigation(self, file: str) -> str:
         """Return the last cell of a notebook: links to its neighbours and to the overview."""
         place = self.entries.index(self[file])
-        links = ["[All notebooks](../README.md)"]
+        links = ["[All notebooks](README.md)"]
         if place > 0:
             links.insert(0, f"Previous: {self.entries[place - 1].link}")
         if place + 1 < len(self.entries):
@@ -71,12 +76,21 @@ class Catalogue:
         return "---\n\n" + " · ".join(links)
 
     def table(self) -> str:
-        """Return the course table of the README, as Markdown."""
+        """Return the course table of the project's README, as Markdown."""
         rows = ["| no. | notebook | level | minutes | afterwards you can |", "| --- | --- | --- | --- | --- |"]
         for entry in self.entries:
             link = f"[{entry.title}](notebooks/{entry.file}.ipynb)"
-            number, verbs = entry.file.partition("_")[0], "; ".join(entry.verbs)
-            rows.append(f"| {number} | {link} | {entry.level} | {entry.minutes} | {verbs} |")
+            rows.append(f"| {entry.number} | {link} | {entry.level} | {entry.minutes} | {'; '.join(entry.verbs)} |")
+        return "\n".join(rows)
+
+    def map(self) -> str:
+        """Return the table of the map beside the notebooks, as Markdown: what leads to what, and how long it takes."""
+        rows = ["| no. | notebook | level | minutes | read before | data |", "| --- | --- | --- | --- | --- | --- |"]
+        for entry in self.entries:
+            needs = ", ".join(f"[{self[name].number}]({name}.ipynb)" for name in entry.needs) or "none"
+            facts = (entry.number, entry.link, entry.level, str(entry.minutes), needs, entry.data)
+            rows.append(f"| {' | '.join(facts)} |")
+        rows.append(f"| | *all of them* | | *{sum(entry.minutes for entry in self.entries)}* | | |")
         return "\n".join(rows)
 
 
@@ -124,10 +138,10 @@ def _problem(entry: Entry, earlier: list[str], keys: dict[str, str]) -> str | No
 
 
 def fill_readme(readme: str, place: str, text: str) -> str:
-    """Return the README's text with something between the two markers of a place.
+    """Return a README's text with something between the two markers of a place.
 
     Args:
-        readme: The text of README.md.
+        readme: The text of a README.md.
         place: Name in the markers, such as `course`.
         text: What shall stand there.
 
@@ -138,5 +152,5 @@ def fill_readme(readme: str, place: str, text: str) -> str:
     before, begin, rest = readme.partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
-        raise CourseError(f"README.md has no place for this: add the two lines {first} and {last}")
+        raise CourseError(f"there is no place for this: add the two lines {first} and {last}")
     return f"{before}{begin}\n{text}\n{end}{after}"

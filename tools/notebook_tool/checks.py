@@ -30,7 +30,7 @@ FORBIDDEN = {
 
 
 def problems(course: Course) -> Iterator[str]:
-    """Yield what is wrong with the course as a whole: missing or unlisted files, a stale README.
+    """Yield what is wrong with the course as a whole: missing or unlisted files, a stale table.
 
     Args:
         course: Where the files are.
@@ -44,12 +44,14 @@ def problems(course: Course) -> Iterator[str]:
         yield f"{name}: has a notebook but no source"
     for name in sorted(listed - sources):
         yield f"{name}: is listed in catalogue.toml but has no source"
-    try:
-        readme = course.readme.read_text(encoding="utf-8")
-        if fill_readme(readme, "course", course.catalogue.table()) != readme:
-            yield "README.md: the course table is stale, run: python tools/notebooks.py readme"
-    except CourseError as error:
-        yield str(error)
+    for path, table in course.tables().items():
+        name = path.relative_to(course.root).as_posix()
+        try:
+            text = path.read_text(encoding="utf-8")
+            if fill_readme(text, "course", table) != text:
+                yield f"{name}: the course table is stale, run: python tools/notebooks.py readme"
+        except CourseError as error:
+            yield f"{name}: {error}"
 
 
 def notebook_problems(course: Course, name: str) -> Iterator[str]:

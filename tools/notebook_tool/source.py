@@ -40,6 +40,15 @@ class Course:
         return self.root / "README.md"
 
     @property
+    def map(self) -> Path:
+        """The map of the course, which the links under each notebook lead to."""
+        return self.folder / "README.md"
+
+    def tables(self) -> dict[Path, str]:
+        """Return the course tables that are made from the catalogue, by the file each stands in."""
+        return {self.readme: self.catalogue.table(), self.map: self.catalogue.map()}
+
+    @property
     def catalogue(self) -> Catalogue:
         """The catalogue, read from its file."""
         return load_catalogue(self.folder / "catalogue.toml")

@@ -1,0 +1,1 @@
+"""Make the web site of the course: what is added to the pages, and what is checked when they are done."""
