@@ -5,7 +5,7 @@ BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 SIDE := $(BIN)/python tools/side_env.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-extras clients lint notebooks bench soak lock clean
+.PHONY: help setup demo lab test test-extras clients lint notebooks book test-browser bench soak lock clean
 
 help: ## show this help
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,13 @@ lint: setup
 notebooks: setup ## make the notebooks anew from notebooks/source, and the result in the README
 	$(BIN)/python tools/notebooks.py build
 	$(BIN)/python tools/result.py
+
+book: setup ## make the course as a web site in build/book, and check its links
+	$(SIDE) book
+	build/envs/book/$(notdir $(BIN))/python tools/book.py
+
+test-browser: book ## open the notebooks and the web site in Debian's chromium; pictures are in build/browser
+	build/envs/book/$(notdir $(BIN))/python -m pytest tests/test_book.py tests/browser
 
 bench: setup ## measure side by side: the pipeline's steps, and our client against others, also for long
 	$(BIN)/python benchmarks/retrieval.py

@@ -28,7 +28,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
-EXTRA_LOCKS = {"images": "images", "cross-encoder": "cross-encoder"}  # the extras that live in a lock of their own
+EXTRA_LOCKS = {name: name for name in ("images", "cross-encoder", "book")}  # the extras with a lock of their own
 
 
 def read_lock(extra):
@@ -69,7 +69,7 @@ def test_every_entry_of_a_lock_has_a_hash_and_no_address_and_no_option(path):
     assert re.findall(r"^.*://.*$|^-.*$", lock, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("extra", ["course", "images"])
+@pytest.mark.parametrize("extra", ["course", "images", "book"])
 def test_the_locks_leave_torch_out(extra):
     unwanted = re.compile(r"torch|sentence-transformers|triton|^nvidia-|cuda")
     assert [name for name, _ in locked(read_lock(extra)) if unwanted.search(name)] == []

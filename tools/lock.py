@@ -58,6 +58,7 @@ def main() -> int:
         same.write_text("\n".join(PINNED.findall(LOCK.read_text(encoding="utf-8"))), encoding="utf-8")
         beside = ["--no-annotate", *course, "-c", str(same), *upgrade]
         compiled(LOCKS / "images.lock", PROJECT, [*beside, "--extra", "images"])
+        compiled(LOCKS / "book.lock", PROJECT, [*beside, "--extra", "book"])
         compiled(LOCKS / "cross-encoder.lock", PROJECT, [*beside, "--extra", "cross-encoder"], with_torch=True)
     compiled(LOCKS / "clients.lock", LOCKS / "clients.in", ["--no-annotate", *upgrade])
     return 0

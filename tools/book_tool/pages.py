@@ -14,7 +14,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 logger = logging.getLogger(__name__)
 
-MORE = ["notebooks/TEACHING", "nvrerank_helpers/nim_standin/README", "book/api"]
+MORE = ["notebooks/TEACHING", "nvrerank_helpers/*/README", "book/api"]
 TITLE = "{http://www.w3.org/2000/svg}title"
 
 
@@ -32,7 +32,7 @@ def contents(catalogue: Catalogue) -> str:
 
 
 def _toctree(caption: str, lines: list[str]) -> str:
-    return "\n\n" + "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *lines, "```"])
+    return "\n\n" + "\n".join(["```{toctree}", ":hidden:", ":glob:", f":caption: {caption}", "", *lines, "```"])
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
