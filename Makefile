@@ -5,7 +5,7 @@ BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 SIDE := $(BIN)/python tools/side_env.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-extras clients lint notebooks book test-browser bench soak lock clean
+.PHONY: help setup demo lab test test-services test-extras clients lint notebooks book test-browser bench soak lock clean
 
 help: ## show this help
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ test: lint ## run every check: lint, types, unit tests, every notebook as it is 
 	$(BIN)/pytest --cov
 	$(BIN)/python tools/notebooks.py solved --to build/solved
 	$(BIN)/pytest --nbmake notebooks/*.ipynb build/solved/*.ipynb
+
+test-services: setup ## run every notebook against a stand-in that plays the catalog, with a key, and as your own NIM
+	$(BIN)/python tools/services.py
 
 # What needs more than the course does runs in environments of its own, in build/envs, from the locks in locks/.
 test-extras: clients ## the tests of the extras: page images, cross-encoders (with torch), and more clients
