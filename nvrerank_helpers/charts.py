@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import vl_convert
 from llama_index.core.schema import NodeWithScore
+from pandas.api.types import is_integer_dtype
 
 from nvrerank_helpers.evaluation import side_by_side
 
@@ -88,11 +89,11 @@ def _slopes(moves: pd.DataFrame) -> alt.TopLevelMixin:
     old = base.transform_filter("datum.stage == 'before'").mark_text(align="right", dx=-10).encode(text="rank:Q")
     new = base.transform_filter("datum.stage == 'after'").mark_text(align="left", dx=10).encode(text="label:N")
     drawn = alt.layer(base.mark_line(strokeWidth=2.5), base.mark_point(filled=True, size=60), old, new)
-    return _styled(drawn.properties(width=220, height=min(26 * int(ends["rank"].max()), TALLEST)))
+    return styled(drawn.properties(width=220, height=min(26 * int(ends["rank"].max()), TALLEST)))
 
 
 def bars(table: pd.DataFrame, column: str) -> Figure:
-    """Draw one column of a table as labelled bars, the last row in the strong colour.
+    """Draw one column of a table as labelled bars, the last row in the strong colour; whole numbers stay whole.
 
     Args:
         table: One row a system.
@@ -109,15 +110,17 @@ def bars(table: pd.DataFrame, column: str) -> Figure:
     """
     rows = pd.DataFrame({"system": table.index, "value": table[column].to_numpy()})
     last = rows["system"].iloc[-1]
+    whole = is_integer_dtype(rows["value"])
+    form, steps = ("d", alt.Axis(tickMinStep=1)) if whole else (".3f", alt.Axis())
     base = alt.Chart(rows).encode(
-        x=alt.X("value:Q", title=column, scale=alt.Scale(domainMin=0)),
+        x=alt.X("value:Q", title=column, scale=alt.Scale(domainMin=0), axis=steps),
         y=alt.Y("system:N", sort=None, title=None),
     )
     colour = alt.when(alt.datum.system == last).then(alt.value(UP)).otherwise(alt.value(SAME))
-    label = base.mark_text(align="left", dx=5).encode(text=alt.Text("value:Q", format=".3f"))
-    values = ", ".join(f"{row.system} {row.value:.3f}" for row in rows.itertuples())
+    label = base.mark_text(align="left", dx=5).encode(text=alt.Text("value:Q", format=form))
+    values = ", ".join(f"{row.system} {row.value:{form}}" for row in rows.itertuples())
     drawn = alt.layer(base.mark_bar(height=20).encode(color=colour), label).properties(width=420, height=36 * len(rows))
-    return Figure(_styled(drawn), f"{column}: {values}.")
+    return Figure(styled(drawn), f"{column}: {values}.")
 
 
 def gains(values: "pd.Series[float]", title: str) -> Figure:
@@ -151,9 +154,7 @@ def gains(values: "pd.Series[float]", title: str) -> Figure:
         .properties(width=520, height=200)
     )
     up, down = int((values > 0).sum()), int((values < 0).sum())
-    return Figure(
-        _styled(drawn), f"{title}: {up} questions gain, {down} lose, {len(values) - up - down} stay the same."
-    )
+    return Figure(styled(drawn), f"{title}: {up} questions gain, {down} lose, {len(values) - up - down} stay the same.")
 
 
 def curves(panels: Mapping[str, pd.DataFrame], mark: float, label: str) -> Figure:
@@ -181,7 +182,7 @@ def curves(panels: Mapping[str, pd.DataFrame], mark: float, label: str) -> Figur
     )
     axis = next(iter(panels.values())).index
     figure = alt.vconcat(*drawn, spacing=12)
-    return Figure(_styled(figure), f"{axis.name} {axis[0]:g} to {axis[-1]:g}: {said}. Marked at {mark:g}: {label}.")
+    return Figure(styled(figure), f"{axis.name} {axis[0]:g} to {axis[-1]:g}: {said}. Marked at {mark:g}: {label}.")
 
 
 def _panel(title: str, table: pd.DataFrame, mark: float, label: str) -> alt.LayerChart | alt.FacetChart:
@@ -242,15 +243,44 @@ def intervals(table: pd.DataFrame, title: str) -> Figure:
     said = ", ".join(
         f"{row.name} {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})" for row in rows.itertuples()
     )
-    return Figure(_styled(drawn), f"{title}, with 95 % intervals: {said}.")
+    return Figure(styled(drawn), f"{title}, with 95 % intervals: {said}.")
 
 
-def _styled(chart: Any) -> alt.TopLevelMixin:
+def endings(table: pd.DataFrame, title: str) -> Figure:
+    """Draw how long calls took and how they ended.
+
+    Args:
+        table: One row a call, with the columns `seconds`, `ended` (in a few words) and `answered` (whether a result
+            came); the index names the rows.
+        title: What the horizontal axis shows.
+
+    Returns:
+        A bar a row with its words at the end: blue with ✓ where a result came, orange with ✗ where an error did.
+
+    Example:
+        >>> endings(table, "seconds until the caller knows")  # doctest: +SKIP
+    """
+    rows = table[["seconds", "ended", "answered"]].rename_axis("name").reset_index()
+    rows["mark"] = np.where(rows["answered"], "✓", "✗")
+    rows["label"] = rows["mark"] + " " + rows["ended"]
+    base = alt.Chart(rows).encode(
+        x=alt.X("seconds:Q", title=title, scale=alt.Scale(domainMin=0)),
+        y=alt.Y("name:N", sort=None, title=None),
+        color=alt.Color("mark:N", scale=alt.Scale(domain=["✓", "✗"], range=[UP, DOWN]), legend=None),
+    )
+    label = base.mark_text(align="left", dx=6).encode(text="label:N")
+    drawn = alt.layer(base.mark_bar(height=14), label).properties(width=320, height=26 * len(rows))
+    said = ", ".join(f"{row.name} {row.seconds:.1f} s ({row.ended})" for row in rows.itertuples(index=False))
+    return Figure(styled(drawn), f"{title}: {said}.")
+
+
+def styled(chart: Any) -> alt.TopLevelMixin:
+    """Return a chart with the fonts, sizes and colours that all figures of the course share."""
     text: dict[str, Any] = {"labelFontSize": 13, "titleFontSize": 13, "labelLimit": 420}
-    styled: alt.TopLevelMixin = (
+    drawn: alt.TopLevelMixin = (
         chart.configure(font=FONT, background="white")
         .configure_view(stroke=None)
         .configure_axis(grid=False, **text)
         .configure_text(fontSize=13, limit=480)
     )
-    return styled
+    return drawn

@@ -107,12 +107,28 @@ def _stand_in() -> Service:
     why = f"{KEY_VARIABLE} is not set"
     if not os.environ.get(ADDRESS_VARIABLE):
         why = f"neither {ADDRESS_VARIABLE} nor {KEY_VARIABLE} is set"
-    if os.environ.get(CATALOG_VARIABLE) in (None, "", _started.address):
-        os.environ[CATALOG_VARIABLE] = _started.ensure()
+    address = stand_in_address()
+    if address == _started.address:
+        os.environ[CATALOG_VARIABLE] = address
     else:
         why = f"{why}; {_imitated()}"
-    address = f"{os.environ[CATALOG_VARIABLE].rstrip('/')}/v1"
-    return Service("the local stand-in", address, f"{DEFAULT_MODEL}, played by all-MiniLM-L6-v2", why)
+    return Service("the local stand-in", f"{address}/v1", f"{DEFAULT_MODEL}, played by all-MiniLM-L6-v2", why)
+
+
+def stand_in_address() -> str:
+    """Return the address, without `/v1`, of the stand-in that plays the catalog for this process.
+
+    The one that `NVRERANK_CATALOG_URL` names, or else this process's own, which is started unless it runs.
+
+    Raises:
+        StandInError: It cannot start.
+
+    Example:
+        >>> stand_in_address()  # doctest: +SKIP
+        'http://127.0.0.1:43861'
+    """
+    named = os.environ.get(CATALOG_VARIABLE, "").rstrip("/")
+    return _started.ensure() if named in ("", _started.address) else named
 
 
 def _imitated() -> str:

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 
+from nvrerank_helpers.catalog import endpoint
 from nvrerank_helpers.client import RankingClient
-from nvrerank_helpers.errors import InvalidAnswer, RerankError
+from nvrerank_helpers.errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable
 from nvrerank_helpers.protocol import Passage
 
+LOOK = 5.0  # seconds that one look at a service which is still starting may take
 MARKS = {True: "ok", False: "FAIL", None: "-"}
+STARTING = "Look at the service's own log (docker logs) for what it is busy with, or wait longer with `timeout`."
 QUERY = "Which animal says meow?"
 PASSAGES: list[Passage] = [{"text": "The stock market fell by two per cent."}, {"text": "The cat says meow."}]
 
@@ -78,6 +81,49 @@ def check(client: RankingClient) -> Report:
         else:
             steps.append(_timed(name, look, client))
     return Report([Step("address", True, client.endpoint.ranking_url), *steps])
+
+
+def wait_until_ready(address: str, timeout: float = 900, pause: float = 2) -> float:
+    """Wait until a service is ready to rank, also for one that does not even listen yet.
+
+    Args:
+        address: Of a NIM, such as `http://localhost:1976/v1`.
+        timeout: Seconds to wait. A NIM loads for minutes, and longer the first time, when it downloads its model.
+        pause: Seconds between two looks.
+
+    Returns:
+        How many seconds it took.
+
+    Raises:
+        ValueError: The address cannot be used, or is one of the API catalog, which has no such route.
+        RerankTimeout: The service was not ready in time; the message says what the last look found.
+        InvalidAnswer: Something answers there that has no such route either.
+
+    Example:
+        >>> wait_until_ready("http://localhost:1976/v1")  # doctest: +SKIP
+        94.2
+    """
+    started, target = monotonic(), endpoint(address, None)
+    if target.service_url is None:
+        raise ValueError(f"{address} does not tell whether it is ready: give the address of a NIM, which ends in /v1.")
+    url = f"{target.service_url}/health/ready"
+    with RankingClient(target, "any", timeout=LOOK) as client:
+        while True:
+            ready, found = _seen(client)
+            if ready:
+                return monotonic() - started
+            if ready is None:
+                raise InvalidAnswer("The service does not tell whether it is ready (404)", url=url)
+            if monotonic() - started + pause > timeout:
+                raise RerankTimeout(f"Not ready within {timeout:g} seconds: {found}", hint=STARTING, url=url)
+            sleep(pause)
+
+
+def _seen(client: RankingClient) -> tuple[bool | None, str]:
+    try:
+        return client.is_ready(), "it answers, and is not ready yet"
+    except (ServiceUnreachable, RerankTimeout) as error:
+        return False, str(error.args[0])
 
 
 def _timed(name: str, look: Callable[[RankingClient], tuple[bool | None, str]], client: RankingClient) -> Step:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.charts import bars, before_and_after, curves, gains, intervals
+from nvrerank_helpers.charts import bars, before_and_after, curves, endings, gains, intervals
 
 
 def found(*ids):
@@ -19,7 +19,11 @@ TIMES = pd.DataFrame({"time": [5.0, 10.0, 50.0]}, index=CURVE.index)
 TESTS = pd.DataFrame(
     {"difference": [0.2, 0.0, -0.2], "low": [0.1, -0.1, -0.3], "high": [0.3, 0.1, -0.1]}, index=["up", "none", "down"]
 )
+CALLS = pd.DataFrame(
+    {"seconds": [0.1, 2.04], "ended": ["ranked", "gave up"], "answered": [True, False]}, index=["quick", "slow"]
+)
 FIGURES = {
+    "endings": lambda: endings(CALLS, "seconds"),
     "curves": lambda: curves({"quality": CURVE, "milliseconds": TIMES}, 10, "knee: 10"),
     "intervals": lambda: intervals(TESTS, "gain"),
     "before_and_after": lambda: before_and_after(found("a", "b<"), found("b<", "a"), labels={"a": "A & B", "b<": "B"}),
@@ -42,6 +46,12 @@ def test_a_figure_is_svg_that_says_what_it_shows(figure):
 def test_a_figure_needs_nothing_from_elsewhere(figure):
     assert "<script" not in figure.svg
     assert "http" not in figure.svg.replace("http://www.w3.org/", "")
+
+
+def test_bars_of_whole_numbers_are_labelled_with_whole_numbers():
+    assert repr(bars(pd.DataFrame({"requests": [1, 4]}, index=["401", "429"]), "requests")) == (
+        "Figure: requests: 401 1, 429 4."
+    )
 
 
 def test_a_figure_as_text_is_its_description(figure):
@@ -80,3 +90,7 @@ def test_intervals_mark_the_side_on_which_they_lie():
     svg = FIGURES["intervals"]().svg
     assert all(label in svg for label in ("+0.200 ▲", "+0.000", "-0.200 ▼"))
     assert "none +0.000 (-0.100 to +0.100)" in FIGURES["intervals"]().description
+
+
+def test_endings_tell_how_long_each_call_took():
+    assert FIGURES["endings"]().description == "seconds: quick 0.1 s (ranked), slow 2.0 s (gave up)."

@@ -24,6 +24,10 @@ ORDER = [
     "reranker",
     "nim_standin",
     "connect",
+    "lesson",
+    "leaks",
+    "keychain",
+    "answering",
     "pydocs",
     "retrieval",
     "evaluation",
@@ -33,6 +37,8 @@ ORDER = [
     "significance",
     "exercises",
     "charts",
+    "thresholds",
+    "load",
     "demo",
     "__main__",
 ]
@@ -49,6 +55,8 @@ COURSE_ONLY = {
     "altair",
     "numpy",
     "scipy",
+    "keyring",
+    "dotenv",
 }
 
 

@@ -1,12 +1,16 @@
+from functools import partial
+
 import httpx
 import pytest
 from fake_service import FakeService
 
+from nvrerank_helpers import preflight
 from nvrerank_helpers.__main__ import main
 from nvrerank_helpers.catalog import endpoint
 from nvrerank_helpers.client import RankingClient
+from nvrerank_helpers.errors import InvalidAnswer, RerankTimeout
 from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.preflight import Report, Step, check
+from nvrerank_helpers.preflight import Report, Step, check, wait_until_ready
 
 
 def answers(*contents):
@@ -70,6 +74,55 @@ def test_a_report_is_lines_of_text_and_a_table():
     report = Report([Step("ready", True, "yes"), Step("ranking", False, "<no>", 0.002)])
     assert str(report) == "ok    ready      yes\nFAIL  ranking    <no> (2 ms)"
     assert "&lt;no&gt; (2 ms)" in report._repr_html_()
+
+
+@pytest.fixture
+def starting(monkeypatch):
+    """Give `wait_until_ready` a service that answers its looks with these, one after the other."""
+
+    def answer_with(*contents):
+        service = FakeService()
+        service.answers = list(contents)
+        monkeypatch.setattr(preflight, "RankingClient", partial(RankingClient, http_client=service.client()))
+        return service
+
+    return answer_with
+
+
+def test_waiting_ends_when_the_service_is_ready(starting):
+    service = starting(httpx.ConnectError("refused"), httpx.Response(503), httpx.Response(200))
+    assert wait_until_ready("nim", pause=0) >= 0
+    assert [request.url.path for request in service.requests] == ["/v1/health/ready"] * 3
+
+
+def test_it_pauses_between_two_looks(starting, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(preflight, "sleep", pauses.append)
+    starting(httpx.Response(503), httpx.Response(503), httpx.Response(200))
+    wait_until_ready("nim", pause=2)
+    assert pauses == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [(httpx.Response(503), "answers, and is not ready"), (httpx.ConnectError("refused"), "refused")],
+    ids=["loading", "not-there"],
+)
+def test_waiting_in_vain_says_what_was_seen_last(starting, last, told):
+    starting(last)
+    with pytest.raises(RerankTimeout, match=f"within 0 seconds: .*{told}"):
+        wait_until_ready("nim", timeout=0)
+
+
+def test_a_service_that_cannot_tell_is_not_waited_for(starting):
+    starting(httpx.Response(404))
+    with pytest.raises(InvalidAnswer, match="does not tell"):
+        wait_until_ready("nim")
+
+
+def test_the_api_catalog_is_not_waited_for():
+    with pytest.raises(ValueError, match="give the address of a NIM"):
+        wait_until_ready("https://ai.api.nvidia.com/v1")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 def run_all(settings: Mapping[str, str]) -> int:
     """Run the notebooks with these settings in the environment, and return pytest's exit code."""
     notebooks = sorted(map(str, (ROOT / "notebooks").glob("*.ipynb")))
-    command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:doctest", *notebooks]
+    command = [sys.executable, "-m", "pytest", "--nbmake", *notebooks]
     return subprocess.run(command, cwd=ROOT, env=os.environ | settings, check=False).returncode
 
 

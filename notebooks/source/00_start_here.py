@@ -18,6 +18,7 @@ from llama_index.core.schema import TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.charts import before_and_after
+from nvrerank_helpers.errors import ModelRetired
 from nvrerank_helpers.evaluation import side_by_side
 from nvrerank_helpers.exercises import check
 from nvrerank_helpers.retrieval import build_hybrid
@@ -38,8 +39,7 @@ service
 # The table says what was chosen and why. The stand-in speaks the protocol of an NVIDIA NIM and ranks with a real but
 # small model: it reads each text by itself and then compares word with word. NVIDIA's models read question and passage
 # together and rank better, so the ideas carry over and the numbers do not.
-
-# %% [markdown]
+#
 # ## Five passages and a question
 #
 # Which of the five answers the question best, and which comes second? Decide before you go on. In LlamaIndex a
@@ -70,8 +70,7 @@ for rank, found in enumerate(candidates, 1):
 # %% [markdown]
 # The first stage follows surface: *folder*, *delete*, *everything* and *inside* are words of the question, while the
 # passage that answers it says *directory tree* and *removes*. That is why the best answer stands so low.
-
-# %% [markdown]
+#
 # ## The reranker
 #
 # `NVIDIARerank` sends the question and the candidates to the service in one request and gets a number for each
@@ -92,8 +91,7 @@ before_and_after(candidates, reranked, labels=texts)
 # %% [markdown]
 # The same as a picture: blue lines rise, orange lines fall. The passage that deletes a folder with its contents is
 # now first, and the one that deletes only an empty folder comes next.
-
-# %% [markdown]
+#
 # ## Where it does not help
 #
 # A reranker is no reader of minds. This question asks for the opposite: only `Path.mkdir` is right, since all the
@@ -108,6 +106,37 @@ print(f"Path.mkdir came out at place {place} of {len(fooled)}.")
 # %% [markdown]
 # If the place is not 1, the model that answered was led by the word *delete* and missed the *not*. Negation is a known
 # weakness of small models. Look at results like this one before you trust an average.
+#
+# ## When a model is gone
+#
+# Hosted models are withdrawn one after the other. LlamaIndex's own class asks for the one below if you name none. What
+# will happen: an empty list, an error of the network, or an answer from another model?
+
+# %%
+gone = "nvidia/nv-rerankqa-mistral-4b-v3"
+try:
+    NVIDIARerank(model=gone, base_url="https://ai.api.nvidia.com")
+except ModelRetired as error:
+    print(error)
+
+# %% [markdown]
+# A typed error, before anything is sent, that says what to use instead. All errors of a reranker are a `RerankError`
+# with a hint like this one; `01` and `02` show the others.
+#
+# ## Copy this
+#
+# Reranking in your own project: put in your question and passages. It asks the service that your environment names.
+
+# %% tags=["copy-this"]
+from llama_index.core.schema import NodeWithScore, TextNode
+from nvrerank_helpers import NVIDIARerank, connect
+
+connect()
+my_question = "Which animal sleeps standing up?"
+my_texts = ["Bats sleep upside down.", "A horse can sleep on its feet.", "Cats nap a lot."]
+my_nodes = [NodeWithScore(node=TextNode(text=my_text)) for my_text in my_texts]
+for my_best in NVIDIARerank(top_n=2).postprocess_nodes(my_nodes, query_str=my_question):
+    print(round(my_best.score, 2), my_best.node.text)
 
 # %% [markdown]
 # ## Exercise 1
@@ -166,8 +195,10 @@ check(
 # - Reranking does not repair everything: negation is an example.
 #
 # To run the cells yourself from a clean page, choose *Kernel → Restart Kernel and Clear Outputs of All Cells*.
-
-# %% [markdown]
+#
+# Which way from here? With a key, or to get one: `01` and `02`. With a NIM of your own: `03`. With neither: `04` to `06`
+# need nothing more.
+#
 # ## Check yourself
 #
 # 1. Why not let the reranker look at every passage that you have?

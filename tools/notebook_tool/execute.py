@@ -22,7 +22,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
 # Kept out of a build, so that the outputs are those of the stand-in, whoever builds.
-PRIVATE_VARIABLES = ("NVIDIA_", "NVRERANK_", "NGC_")
+PRIVATE_VARIABLES = ("NVIDIA_", "NVRERANK_", "NGC_", "OPENAI_")
 
 
 def execute(course: Course, notebook: NotebookNode) -> list[str]:
@@ -60,6 +60,7 @@ def _environment(ipython_dir: str) -> dict[str, str]:
     """Return the environment of the kernel: the caller's, without keys and personal settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE_VARIABLES)}
     fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    fixed |= {"PYTHON_DOTENV_DISABLED": "1"}  # a person's own .env above the notebooks may hold a key
     return kept | fixed | {"COLUMNS": "100", "TQDM_DISABLE": "1", "IPYTHONDIR": ipython_dir}
 
 
