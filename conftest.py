@@ -20,6 +20,7 @@ import offline_guard  # noqa: E402
 def pytest_configure() -> None:
     """Watch this process, and by PYTHONPATH every Python that it starts."""
     offline_guard.install()
+    os.environ["PYTHON_DOTENV_DISABLED"] = "1"  # a person's own .env may hold a key
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH")]))
     file, os.environ[offline_guard.LOG_VARIABLE] = tempfile.mkstemp(prefix="offline-", suffix=".log")
     os.close(file)

@@ -1,0 +1,257 @@
+# %% [markdown]
+# # A key: get it, keep it, check it
+#
+# The course runs without a key. With one, the same cells ask NVIDIA's own models. This notebook shows how a key gets
+# to your program and to nobody else, what the catalog says when it refuses one, and what to do when a key has leaked.
+
+# %%
+from importlib.metadata import version
+from tempfile import TemporaryDirectory
+
+import httpx
+import pandas as pd
+
+from nvrerank_helpers import connect, keychain
+from nvrerank_helpers.charts import bars
+from nvrerank_helpers.errors import StatusError, status_error
+from nvrerank_helpers.exercises import check
+from nvrerank_helpers.leaks import find_leaks, leaky_project
+from nvrerank_helpers.lesson import LessonCatalog, two_nodes
+
+print(f"keyring {version('keyring')}, python-dotenv {version('python-dotenv')}")
+pd.set_option("display.max_colwidth", None)
+
+# %% [markdown]
+# ## Where the program looks
+#
+# A key is free: sign in at [build.nvidia.com](https://build.nvidia.com), open a model, choose *Get API Key*. `use_key`
+# looks into the environment, a file `.env` and the system keyring, and asks only if all fail and somebody can answer.
+# Enter goes on without. What will it say here?
+
+# %% tags=["timing"]
+print(keychain.use_key())
+connect()
+
+# %% [markdown]
+# What you type goes to `getpass`, so it stands neither in the cell nor in its output, and lasts as long as this kernel.
+# Never write a key into a cell: notebooks are saved, shared and committed.
+#
+# ## Keep it in the system keyring
+#
+# Your system has a safe for passwords. This cell puts a made-up key in and takes it out again. Servers and containers
+# mostly have no such safe: then the error says what else to do.
+
+# %% tags=["timing"]
+try:
+    print("Kept in:", keychain.keep_in_keyring("nvapi-lesson", "nvrerank-lesson"))
+    print("Taken out:", keychain.forget_in_keyring("nvrerank-lesson"))
+except keychain.KeychainError as error:
+    print(error)
+
+# %% [markdown]
+# For your own key: `keychain.keep_in_keyring(keychain.ask_key())`. From then on `use_key()` finds it.
+#
+# ## Or in a file that git ignores
+#
+# A file `.env` is found from every notebook below it, and published by one careless commit. Here is a small project
+# under git. Will the made-up key be written into it?
+
+# %%
+folder = TemporaryDirectory(ignore_cleanup_errors=True)
+project = leaky_project(folder.name)
+try:
+    keychain.keep_in_env_file("nvapi-lesson", project / ".env")
+except keychain.KeychainError as error:
+    print(f"Refused: {error}\n")
+(project / ".gitignore").write_text(".env\n", encoding="utf-8")
+keychain.keep_in_env_file("nvapi-lesson", project / ".env")
+mode = (project / ".env").stat().st_mode & 0o777
+print(f"Kept with mode {mode:o}: {keychain.key_from_env_file(project / '.env')!r}")
+
+# %% [markdown]
+# Once git ignores the file, the key is written. Mode 600 means that you can read it and no other user can; Windows keeps
+# its own rights instead. Printed, the key shows stars.
+#
+# ## Check it without printing it
+#
+# The catalog has no free question for this. The honest check is one tiny ranking: one request of the minute's 40, and
+# the tokens that the last line tells. Your own key comes first, then a good one and a revoked one of a lesson's catalog.
+
+# %% tags=["timing"]
+lesson = LessonCatalog(per_minute=1)
+display(keychain.check_key())
+display(keychain.check_key("nvapi-busy", lesson.url()))
+display(keychain.check_key("nvapi-revoked", lesson.url()))
+
+# %% [markdown]
+# ## Five ways to be refused
+#
+# The lesson's catalog knows keys that fail, each in its own way, and allows one request a minute: the good key has had
+# its own. Which of the five answers will tell you enough to act?
+
+# %%
+rows = []
+for key in [*lesson.failing_keys, "nvapi-busy"]:
+    answer = httpx.post(lesson.url(), json={}, headers={"Authorization": f"Bearer {key}"})
+    error = status_error(answer.status_code, answer.content)
+    rows.append((error.status, answer.text or "(empty)", type(error).__name__, error.hint))
+columns = ["status", "body as sent", "our error", "what to do"]
+pd.DataFrame(rows, columns=columns).set_index("status").sort_index()
+
+# %% [markdown]
+# The bodies differ in shape, and that of 401 is empty, so the connector turns the status into an error with a name and
+# a hint. The shape of 402 is our guess: it comes from the time of credits and was not seen for rerankers.
+#
+# ## Asking again
+#
+# Some refusals pass by themselves. After which of the five will the connector try again?
+
+# %%
+lesson.control.clear()
+for failing in [*lesson.failing_keys, "nvapi-busy"]:
+    try:
+        lesson.reranker(failing).postprocess_nodes(two_nodes(), query_str="Who says meow?")
+    except StatusError as error:
+        print(f"{type(error).__name__}: {error.detail or 'no words'}")
+statuses = pd.Series([str(request.status) for request in lesson.control.requests()])
+sent = statuses.value_counts().sort_index().to_frame("requests sent")
+display(bars(sent, "requests sent"), sent)
+
+# %% [markdown]
+# A wrong key stays wrong, so it is sent once. Only 429 is tried again, in vain here: the catalog's minute outlasts it.
+#
+# ## Where a status does not help
+#
+# A status is not a diagnosis. Two addresses answer 404: one model is not enabled for the account, the other does not
+# exist. Can the body tell you which is which?
+
+# %%
+others = {"nvapi-first": "nvidia/llama-nemotron-rerank-1b-v2", "nvapi-second": "nvidia/mistyped-v2"}
+for good, model in others.items():
+    wrong = httpx.post(lesson.url(model), headers={"Authorization": f"Bearer {good}"})
+    print(f"{model}: {wrong.status_code} {wrong.text}")
+
+# %% [markdown]
+# The first speaks of an account, the second of a page: only the words tell a missing right from a typing error. The
+# connector keeps them in `error.detail`.
+#
+# ## When a key has leaked
+#
+# Deleting the line is not enough: somebody may have read it. Rotate the key:
+#
+# 1. Make a new key at build.nvidia.com, and put it where `use_key` looks.
+# 2. Delete the old key there, which ends it everywhere.
+# 3. Find where it stood, and how it got there.
+#
+# Our project's last commit reads the key from the environment. In how many places is it still?
+
+# %%
+leaks = find_leaks(project)
+pd.DataFrame(leaks).set_index("place")
+
+# %% [markdown]
+# The notebook's *output* has it, since a cell printed it, and so has the history, for everybody with a clone. The file
+# `.env` is not listed: git ignores it.
+#
+# ## Copy this
+#
+# The start of a program that finds its key, checks it and ranks.
+
+# %% tags=["copy-this", "timing"]
+from llama_index.core.schema import NodeWithScore, TextNode
+from nvrerank_helpers import NVIDIARerank
+from nvrerank_helpers.keychain import check_key, use_key
+
+print(use_key())  # the environment, .env, the system keyring; asks only where somebody can answer
+print(check_key())  # one request, and never the key
+my_texts = ["A list keeps its order.", "A set drops duplicates."]
+my_nodes = [NodeWithScore(node=TextNode(text=text)) for text in my_texts]
+for my_hit in NVIDIARerank(top_n=1).postprocess_nodes(my_nodes, query_str="Which drops doubles?"):
+    print(f"{my_hit.score:6.2f}  {my_hit.node.get_content()}")
+
+# %% [markdown]
+# ## Exercise 1
+#
+# Which remedy fits which status? Write one letter for each, such as `"a"`.
+#
+# - **a** wait, and send fewer requests
+# - **b** make a new key
+# - **c** make the key at build.nvidia.com, or give it the permission
+# - **d** choose another model, or correct its name
+# - **e** look at the account's page
+#
+# <details><summary>Hint</summary>
+#
+# The last column of the table above has it in other words.
+#
+# </details>
+
+# %%
+# <starter> remedy = {401: ..., 402: ..., 403: ..., 404: ..., 429: ...}
+# <solution>
+remedy = {401: "b", 402: "e", 403: "c", 404: "d", 429: "a"}
+# </solution>
+
+# %% tags=["check"]
+fits = dict(zip((401, 402, 403, 404, 429), "becda", strict=True))
+odd = [status for status, letter in fits.items() if remedy[status] != letter]
+check(remedy, fits, right="five refusals, five remedies.", wrong=f"look again at {odd}.")
+
+# %% [markdown]
+# ## Exercise 2
+#
+# Somebody clears the notebook's output: write `{}` into `analysis.ipynb` of the project, and count what `find_leaks`
+# still finds. Predict first.
+#
+# <details><summary>Hint</summary>
+#
+# `(project / "analysis.ipynb").write_text("{}")` writes, `len(find_leaks(project))` counts.
+#
+# </details>
+
+# %%
+# <starter> still_there = ...
+# <solution>
+(project / "analysis.ipynb").write_text("{}", encoding="utf-8")
+still_there = len(find_leaks(project))
+# </solution>
+
+# %% tags=["check"]
+old = sum(leak.place.startswith("commit") for leak in leaks)
+check(still_there, old, right="the commits keep it: so rotate.", wrong="clear, then count again.")
+
+# %% [markdown]
+# ## Key points
+#
+# - A key comes from the environment, an ignored `.env` or the keyring, never from a cell.
+# - One tiny ranking checks a key; the report never shows it.
+# - 401, 402, 403 and 404 need you; 429 needs time. The service's words tell more than the status.
+# - A key that was published is burnt: make a new one and delete the old one, then clean up.
+#
+# ## Check yourself
+#
+# 1. Your notebook runs at night without anybody. What happens if no key is found?
+#
+# <details><summary>Answer</summary>
+#
+# Nothing is asked: `use_key` says that there is no key, and `connect` starts the local stand-in.
+#
+# </details>
+#
+# 2. You added `.env` to `.gitignore`, and git still shows its changes. Why?
+#
+# <details><summary>Answer</summary>
+#
+# It was committed before, and rules for ignoring do not touch what git has. `git rm --cached .env` takes it out; the
+# key in it is burnt.
+#
+# </details>
+#
+# 3. Does rewriting the history of a repository replace rotating the key?
+#
+# <details><summary>Answer</summary>
+#
+# No. Clones, forks and caches keep the old commits, and whoever has read the key has it. Only deleting the key at the
+# catalog ends it.
+#
+# </details>
