@@ -213,7 +213,6 @@ repaired = careless["too long"] | {"truncate": "END"}
 
 # %% tags=["check"]
 cut = careless["too long"] | {"truncate": "END"}
-print("cut:", {line: post(line, cut) for line in lines})
 check(repaired, cut, right="the tail is cut off.", wrong="NONE refuses: which is the other one?")
 
 # %% [markdown]
