@@ -100,3 +100,9 @@ def test_importing_every_module_needs_no_torch():
     )
     assert child.returncode == 0, child.stderr
     assert child.stdout == "False False\n"
+
+
+def test_llamaindex_splits_sentences_without_a_download():
+    from llama_index.core.node_parser import SentenceSplitter
+
+    assert len(SentenceSplitter(chunk_size=50, chunk_overlap=0).split_text("A sentence of a few words. " * 30)) > 1
