@@ -1,10 +1,10 @@
 """The routes of the stand-in: shapes, order, refusals, and readiness."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -12,12 +12,15 @@ import httpx
 import numpy as np
 import pytest
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.catalog import CATALOG, DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.app import create_app
-from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
+from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, MAX_BODY_BYTES, MAX_CHARACTERS
 from nvrerank_helpers.nim_standin.engine import Engine
+from nvrerank_helpers.nim_standin.hangups import Hangups
+from nvrerank_helpers.nim_standin.jobs import ScoreError
 from nvrerank_helpers.nim_standin.scoring import RelevanceModel
 from nvrerank_helpers.nim_standin.service import Service
+from nvrerank_helpers.nim_standin.waiting import ClientLeftError
 
 OTHER_MODEL = "nvidia/llama-3.2-nv-rerankqa-1b-v2"
 JSON = {"content-type": "application/json"}
@@ -249,8 +252,7 @@ async def test_work_ends_when_nobody_waits_for_it(model: RelevanceModel, monkeyp
             raise AssertionError(f"nobody is there for {message}")
 
         scope = {"type": "http", "method": "POST", "path": "/v1/ranking", "query_string": b"", "http_version": "1.1"}
-        with contextlib.suppress(asyncio.CancelledError):
-            await app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, send)
+        await app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, send)
         assert cancelled.is_set()
 
 
@@ -329,3 +331,128 @@ async def test_the_behaviour_can_be_switched_while_it_runs(client: httpx.AsyncCl
 async def test_a_method_that_a_route_does_not_have_is_refused_with_those_it_has(client: httpx.AsyncClient) -> None:
     answer = await client.post("/stand-in/behaviour", json={})
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PUT")
+
+
+def test_the_longest_text_fits_into_a_body() -> None:
+    assert len(json.dumps(body(passages=[{"text": ""}]))) + 2 * MAX_CHARACTERS < MAX_BODY_BYTES
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_unread(client: httpx.AsyncClient) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        raise AssertionError("read")
+        yield b""
+
+    headers = JSON | {"content-length": str(MAX_BODY_BYTES + 1)}
+    assert (await client.post("/v1/ranking", content=content(), headers=headers)).status_code == 413
+
+
+@pytest.mark.parametrize("many", [b"1,", b"[],", b"{},", b'"",', b'"\\"",'])
+async def test_a_body_of_too_many_values_is_not_parsed(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, many: bytes
+) -> None:
+    monkeypatch.setattr("nvrerank_helpers.nim_standin.schemas.MAX_VALUES", 500)
+    answer = await client.post("/v1/ranking", content=b"[" + many * 500 + b"1]", headers=JSON)
+    assert (answer.status_code, "more than 500 values" in answer.json()["message"]) == (422, True)
+
+
+async def test_commas_and_brackets_in_a_text_are_no_values(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvrerank_helpers.nim_standin.schemas.MAX_VALUES", 20)
+    passages = [{"text": '{"a": [1, 2], "b": "\\"}, ' * 20}]
+    assert (await client.post("/v1/ranking", json=body(passages=passages))).status_code == 200
+
+
+async def test_a_refusal_lists_the_first_problems_alone(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/ranking", json=body(passages=[{}] * 100))
+    assert len(answer.json()["detail"]) == 20
+    assert answer.json()["message"].endswith("(and 99 more)")
+
+
+async def test_a_refusal_repeats_the_beginning_of_a_long_name(model: RelevanceModel) -> None:
+    async with connect(service_of(model, "nim-2")) as client:
+        answer = await client.post("/v1/ranking", json=body(**{"k" * 1000: 1}))
+    assert answer.json()["message"].startswith("k" * 64 + ": unknown field")
+    assert answer.json()["detail"][0]["loc"] == ["k" * 64]
+
+
+async def test_a_model_may_take_fewer_passages(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CATALOG, DEFAULT_MODEL, replace(CATALOG[DEFAULT_MODEL], passage_limit=2))
+    answer = await client.post("/v1/ranking", json=body())
+    assert (answer.status_code, "takes at most 2, not 3" in answer.json()["message"]) == (422, True)
+
+
+async def test_a_score_that_is_no_number_is_the_services_fault(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def score(*_: Any) -> None:
+        raise ScoreError(2)
+
+    monkeypatch.setattr(Engine, "score", score)
+    answer = await client.post("/v1/ranking", json=body())
+    assert (answer.status_code, "NaN" in answer.json()["message"]) == (500, True)
+
+
+async def through_hangups(app: Any, receive: Any, seconds: float = 10) -> list[Any]:
+    sent: list[Any] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await Hangups(app, seconds)({"type": "http"}, receive, send)
+    return sent
+
+
+async def left() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+async def test_a_client_that_left_is_no_error() -> None:
+    async def app(*_: Any) -> None:
+        raise ClientLeftError
+
+    assert await through_hangups(app, left) == []
+
+
+async def test_a_client_that_leaves_within_its_body_is_no_error(model: RelevanceModel) -> None:
+    app = create_app(service_of(model))
+    scope = {"type": "http", "method": "POST", "path": "/v1/ranking", "query_string": b"", "http_version": "1.1"}
+    await app(scope | {"headers": [(b"content-type", b"application/json")]}, left, None)
+
+
+async def test_the_end_of_the_service_is_no_client_that_left() -> None:
+    async def app(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await through_hangups(app, left)
+
+
+async def never() -> dict[str, Any]:
+    return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+async def test_a_body_that_does_not_come_is_given_up_and_its_connection_closed() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    start, content = await through_hangups(app, never, seconds=0)
+    assert (start["status"], (b"connection", b"close") in start["headers"]) == (408, True)
+    assert b"did not come within 0 seconds" in content["body"]
+
+
+async def test_once_the_body_is_there_there_is_no_hurry() -> None:
+    messages = iter([{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}])
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        received.extend([await receive(), await receive()])
+
+    async def receive() -> Any:
+        message = next(messages)
+        if message["type"] == "http.disconnect":
+            await asyncio.sleep(0)  # here a time that is over would be noticed
+        return message
+
+    await through_hangups(app, receive, seconds=0)
+    assert [message["type"] for message in received] == ["http.request", "http.disconnect"]

@@ -9,7 +9,7 @@ import pytest
 
 from nvrerank_helpers.catalog import DEFAULT_MODEL, hosted_path
 from nvrerank_helpers.nim_standin.app import create_app
-from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
+from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, Reason, RefusalError
 from nvrerank_helpers.nim_standin.engine import Engine, QueueFullError
 from nvrerank_helpers.nim_standin.gateway import Gateway
 from nvrerank_helpers.nim_standin.scoring import RelevanceModel
@@ -133,7 +133,7 @@ async def test_the_catalog_answers_a_good_key(imitated: Imitated) -> None:
         (hosted_path("nvidia/llama-nemotron-rerank-1b-v2"), 404, "Not found for account"),
         (hosted_path("nvidia/never-was"), 404, "404 page not found\n"),
         ("/v1/ranking", 404, "404 page not found\n"),
-        ("/v1/health/ready", 405, ""),
+        ("/v1/health/ready", 404, "404 page not found\n"),
         ("/v1/nothing", 404, "404 page not found\n"),
     ],
 )
@@ -177,3 +177,51 @@ async def test_a_promise_of_the_catalog_is_kept(imitated: Imitated) -> None:
         assert (promised.status_code, promised.content) == (202, b"")
         kept = await client.get(f"/v2/nvcf/pexec/status/{promised.headers['nvcf-reqid']}")
     assert kept.json()["rankings"][0]["index"] == 0
+
+
+async def test_the_catalog_wants_the_key_for_a_promised_answer_and_does_not_count_it(imitated: Imitated) -> None:
+    path = "/v2/nvcf/pexec/status/unknown"
+    async with imitated("catalog", gateway=Gateway(per_minute=1, clock=lambda: 0.0)) as client:
+        assert [(await client.get(path)).status_code for _ in range(3)] == [404] * 3
+        assert (await client.get(path, headers={"authorization": "Bearer nvapi-revoked"})).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/ranking", "/v1/ranking/", hosted_path("nvidia/never-was"), f"{HOSTED}/"])
+async def test_a_path_that_the_catalog_does_not_have_is_one_for_every_method(imitated: Imitated, path: str) -> None:
+    async with imitated("catalog") as client:
+        assert (await client.get(path)).text == "404 page not found\n"
+
+
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_every_behaviour_has_words_for_every_reason(name: str, reason: Reason) -> None:
+    assert BEHAVIOURS[name].answer(RefusalError(reason, "why")).status >= 400
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "status", "expected"),
+    [
+        ("catalog", HOSTED, 429, {"status": 429, "title": "Too Many Requests"}),
+        ("catalog", HOSTED, 410, {"type": "about:blank", "status": 410, "title": "Gone"}),
+        ("catalog", HOSTED, 500, {"object": "error"}),
+        ("nim-1.10", "/v1/ranking", 429, {"object": "error"}),
+    ],
+)
+async def test_a_status_on_purpose_has_the_body_of_the_service(
+    imitated: Imitated, name: str, path: str, status: int, expected: dict[str, Any]
+) -> None:
+    async with imitated(name) as client:
+        refused = await client.post(path, json=body(), headers={"X-Stand-In-Fault": f"status={status}"})
+    assert refused.status_code == status
+    assert expected.items() <= refused.json().items()
+
+
+async def test_a_missing_key_on_purpose_has_no_body_but_the_header(imitated: Imitated) -> None:
+    async with imitated("catalog") as client:
+        refused = await client.post(HOSTED, json=body(), headers={"X-Stand-In-Fault": "status=401"})
+    assert (refused.content, "invalid_token" in refused.headers["www-authenticate"]) == (b"", True)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("nim-1.9", 8192), ("nim-1.10", 10_240), ("nim-2", 8192)])
+def test_the_limit_of_a_model_is_that_of_the_line(name: str, limit: int) -> None:
+    assert Service(Engine(lambda: None), behaviour=BEHAVIOURS[name]).token_limit(DEFAULT_MODEL) == limit

@@ -175,3 +175,7 @@ def test_tokens_joined_are_the_text() -> None:
 def test_an_answer_is_cut_where_the_request_says(stops: list[str], limit: int | None, expected: object) -> None:
     pieces, reason = cut("one two three", stops, limit)
     assert ("".join(pieces), reason) == expected
+
+
+def test_a_source_that_cannot_be_one_is_no_source() -> None:
+    assert candidates(Prompt("?", f"“It is.” [{'x' * 301}]")) == []

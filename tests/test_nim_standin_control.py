@@ -11,6 +11,7 @@ from tiny_standin import BODY, TinyStandIn
 
 from nvrerank_helpers.errors import ServiceUnreachable
 from nvrerank_helpers.nim_standin.control import StandInControl
+from nvrerank_helpers.nim_standin.control_routes import MAX_CONTROL_BYTES
 from nvrerank_helpers.nim_standin.faults import FaultError
 from nvrerank_helpers.nim_standin.process import StandInError
 
@@ -86,6 +87,16 @@ async def test_a_plan_that_cannot_be_is_refused_with_the_reason(
 async def test_a_body_that_is_no_json_is_refused(client: httpx.AsyncClient, content: bytes) -> None:
     answer = await client.post("/stand-in/faults", content=content, headers=JSON)
     assert (answer.status_code, answer.json()["object"]) == (422, "error")
+
+
+async def test_a_body_that_is_too_long_for_a_plan_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/stand-in/faults", content=b" " * (MAX_CONTROL_BYTES + 1), headers=JSON)
+    assert (answer.status_code, "larger than 1,048,576 bytes" in answer.json()["message"]) == (413, True)
+
+
+async def test_a_long_name_is_repeated_in_part(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/stand-in/faults", json={"faults": [], "k" * 1000: 1})
+    assert answer.json()["message"].startswith("body." + "k" * 64 + ": ")
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonx"])

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,15 +15,16 @@ import pytest
 
 from nvrerank_helpers.nim_standin import rounds, scorers
 from nvrerank_helpers.nim_standin.cross_encoder import CrossEncoderError
-from nvrerank_helpers.nim_standin.engine import (
+from nvrerank_helpers.nim_standin.engine import Engine, EngineStoppedError, QueueFullError
+from nvrerank_helpers.nim_standin.jobs import (
     EmbeddingsUnavailableError,
-    Engine,
-    EngineStoppedError,
     InputTooLongError,
     Job,
-    QueueFullError,
+    Result,
+    ScoreError,
+    Scores,
+    UnfinishedError,
 )
-from nvrerank_helpers.nim_standin.jobs import Scores
 from nvrerank_helpers.nim_standin.rounds import ROUND
 from nvrerank_helpers.nim_standin.scoring import RelevanceModel
 
@@ -31,19 +33,23 @@ SOON = 10  # seconds; far more than anything here takes
 
 
 class Recorder:
-    """A scorer that scores a passage with its length, notes its rounds, and holds some of them until told to go."""
+    """A scorer that scores a passage with its length, notes its rounds, and holds some of them until told to go.
+
+    Attributes:
+        unfinished: Rounds that every passage "slow" takes more than others.
+    """
 
     def __init__(self, *held: int) -> None:
         self.held = held
         self.rounds: list[list[tuple[str, int]]] = []
+        self.scored: list[str] = []
+        self.unfinished = 0
         self.entered = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
         self.closed = threading.Event()
         self.error: BaseException | None = None
 
-    def score_jobs(
-        self, jobs: Sequence[Job], gone: Callable[[int], bool]
-    ) -> Iterator[tuple[int, Scores | InputTooLongError]]:
+    def score_jobs(self, jobs: Sequence[Job], gone: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
         self.rounds.append([(job.query, len(job.passages)) for job in jobs])
         if len(self.rounds) in self.held:
             self.entered.release()
@@ -53,13 +59,21 @@ class Recorder:
         for position, job in enumerate(jobs):
             if job.query == "too long":
                 yield position, InputTooLongError(9, 8)
+            elif "slow" in job.passages and self.unfinished:
+                self.unfinished -= 1
+                yield position, UnfinishedError()
             elif not gone(position):
+                self.scored.append(job.query)
                 lengths = np.array([len(text) for text in job.passages])
-                yield position, Scores(lengths.astype(np.float32), lengths)
+                raw = [np.nan if text == "nan" else len(text) for text in job.passages]
+                yield position, Scores(np.array(raw, dtype=np.float32), lengths)
 
     def embed(self, texts: Sequence[str], max_tokens: int) -> tuple[np.ndarray, int]:
         if max_tokens == 0:
             raise EmbeddingsUnavailableError("no vectors")
+        if "slow" in texts and self.unfinished:
+            self.unfinished -= 1
+            raise UnfinishedError
         self.rounds.append([("embed", len(texts))])
         return np.array([[len(text)] for text in texts], dtype=np.float32), len(texts)
 
@@ -72,7 +86,8 @@ async def running(load: Callable[[], Any], **options: Any) -> AsyncIterator[Engi
     engine = Engine(load, **options)
     engine.start()
     try:
-        yield engine
+        async with asyncio.timeout(SOON):  # what hangs fails
+            yield engine
     finally:
         engine.close()
 
@@ -173,6 +188,72 @@ async def test_a_huge_job_that_is_cancelled_costs_no_further_round() -> None:
     assert recorder.rounds == [[("first", 1)], [("huge", 1)], [("last", 1)]]
 
 
+async def test_a_job_that_is_cancelled_in_work_is_dropped() -> None:
+    recorder = Recorder(1)
+    async with held(recorder) as (engine, first):
+        first.cancel()
+        await asyncio.wait([first])
+        recorder.go.release()
+        await engine.score(Job("last", ["a"]))
+    assert recorder.scored == ["last"]
+
+
+async def test_a_job_that_takes_several_rounds_lets_others_through() -> None:
+    recorder = Recorder(1)
+    recorder.unfinished = 3
+    async with held(recorder) as (engine, _):
+        slow, quick = await queued(engine, Job("s", ["a", "slow"]), Job("q", ["bb"]))
+        recorder.go.release()
+        assert (await slow).scores.raw.tolist() == [1, 4]
+        assert quick.done()
+    assert recorder.rounds[1:] == [[("s", 2), ("q", 1)], [("s", 2)], [("s", 2)], [("s", 2)]]
+
+
+async def test_a_job_without_passages_may_take_several_rounds_too() -> None:
+    class Slow(Recorder):
+        def score_jobs(self, jobs: Sequence[Job], gone: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
+            self.rounds.append([])
+            if len(self.rounds) == 1:
+                yield 0, UnfinishedError()
+            else:
+                yield from super().score_jobs(jobs, gone)
+
+    async with running(Slow) as engine:
+        assert len((await engine.score(Job("q", []))).scores.raw) == 0
+
+
+async def test_vectors_may_take_several_rounds() -> None:
+    recorder = Recorder()
+    recorder.unfinished = 2
+    async with running(lambda: recorder) as engine:
+        vectors, tokens = await engine.embed(["a", "slow"], 512)
+    assert (vectors[:, 0].tolist(), tokens) == ([1, 4], 2)
+
+
+async def test_a_job_with_a_score_that_is_no_number_fails_alone() -> None:
+    async with running(Recorder) as engine:
+        results = await asyncio.gather(
+            engine.score(Job("bad", ["a", "nan"])), engine.score(Job("good", ["a"])), return_exceptions=True
+        )
+        assert engine.trouble() is None
+    assert isinstance(results[0], ScoreError)
+    assert "no number (NaN) for passage 1" in str(results[0])
+    assert results[1].scores.raw.tolist() == [1]
+
+
+async def test_the_engine_forgets_the_texts_of_a_round_when_it_is_over() -> None:
+    forgotten = threading.Event()
+
+    async def score(engine: Engine) -> None:
+        job = Job("q", ["a"])
+        weakref.finalize(job, forgotten.set)
+        await engine.score(job)
+
+    async with running(Recorder) as engine:
+        await score(engine)
+        assert await asyncio.to_thread(forgotten.wait, SOON)
+
+
 async def test_a_full_queue_refuses_at_once() -> None:
     async with held(Recorder(1)) as (engine, _):
         await queued(engine, Job("b", ["a"]), Job("c", ["a"]))
@@ -257,6 +338,13 @@ async def test_a_model_that_cannot_be_loaded_is_told() -> None:
         assert engine.trouble() == "The model could not be loaded: no such file"
         with pytest.raises(EngineStoppedError, match="no such file"):
             await engine.score(Job("q", ["a"]))
+
+
+async def test_a_loading_phase_that_cannot_be_is_told() -> None:
+    recorder = Recorder()
+    async with running(lambda: recorder, load_seconds=1e10) as engine:
+        assert isinstance(engine.loaded.exception(timeout=SOON), OverflowError)
+    assert recorder.closed.wait(SOON)
 
 
 async def test_a_job_may_wait_for_the_model_to_load() -> None:

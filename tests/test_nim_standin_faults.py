@@ -1,10 +1,12 @@
 """Faults on purpose: their text, the plan that draws them, and what a client gets to see."""
 
+import asyncio
 import contextlib
 import json
 import logging
 import math
 import random
+import socket
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,17 +14,21 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from tiny_standin import BODY, RANKINGS, TinyStandIn
+from uvicorn.server import ServerState
 
-from nvrerank_helpers.nim_standin import injector
+from nvrerank_helpers.nim_standin import injector, sockets
 from nvrerank_helpers.nim_standin.faults import DelayFault, Fault, FaultError, parse_fault
-from nvrerank_helpers.nim_standin.injector import HEADER
-from nvrerank_helpers.nim_standin.later import MOST_KEPT, LaterAnswers
+from nvrerank_helpers.nim_standin.injector import HEADER, FaultInjector
+from nvrerank_helpers.nim_standin.later import LaterAnswers
 from nvrerank_helpers.nim_standin.plan import Plan
+from nvrerank_helpers.nim_standin.sockets import ResettableProtocol, reset_connection
 from nvrerank_helpers.nim_standin.spoiling import Answer, spoilt
+from nvrerank_helpers.nim_standin.waiting import ClientLeftError
 
 RANKING = "/v1/ranking"
 RESET = r"reset by peer|forcibly closed"  # as POSIX and as Windows say it
@@ -275,6 +281,55 @@ async def test_a_delay_comes_before_the_answer(
     assert waited == [3]
 
 
+async def test_a_delay_has_an_end(
+    standin: TinyStandIn, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(injector.asyncio, "sleep", sleep)
+    standin.inject("delay=fixed seconds=600", "delay=fixed seconds=600")
+    assert (await client.post(RANKING, json=BODY)).status_code == 200
+    assert waited == [600]
+
+
+async def test_a_delay_ends_when_the_client_leaves(standin: TinyStandIn) -> None:
+    standin.inject("delay=fixed seconds=600")
+    messages = iter([{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    scope = {"type": "http", "method": "POST", "path": RANKING, "headers": []}
+    with pytest.raises(ClientLeftError):
+        await FaultInjector(standin.app, standin.plan, standin.later)(scope, receive, no_answer)
+
+
+async def no_answer(message: Any) -> None:
+    raise AssertionError(f"nobody is there for {message}")
+
+
+async def test_a_body_that_is_too_long_is_not_kept_for_a_delay(
+    standin: TinyStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(injector, "MAX_BODY_BYTES", 10)
+    standin.inject("delay=fixed seconds=600")
+    sent, seen = [b"12345678", b"90123", b"4"], []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": sent.pop(0), "more_body": bool(sent)}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(len(sent))
+        seen.extend([(await receive())["body"] for _ in range(3)])
+
+    scope = {"type": "http", "method": "POST", "path": RANKING, "headers": []}
+    await FaultInjector(app, standin.plan, standin.later)(scope, receive, no_answer)
+    assert seen == [1, b"12345678", b"90123", b"4"]
+
+
 async def test_a_spoilt_answer_has_the_length_it_says(standin: TinyStandIn, client: httpx.AsyncClient) -> None:
     standin.inject("answer=missing")
     answer = await client.post(RANKING, json=BODY)
@@ -370,9 +425,10 @@ async def test_the_promise_is_repeated_until_its_time_has_come(standin: TinyStan
     assert (again.status_code, again.headers["nvcf-reqid"], again.content) == (202, request_id, b"")
 
 
-def test_answers_that_nobody_fetches_are_forgotten() -> None:
-    answers = LaterAnswers()
-    promises = [answers.keep(Answer(200, []), 0) for _ in range(MOST_KEPT + 1)]
+@pytest.mark.parametrize(("size", "most"), [(0, 1024), (2**20, 60)], ids=["many", "large"])
+def test_answers_that_nobody_fetches_are_forgotten(size: int, most: int) -> None:
+    answers, body = LaterAnswers(), bytes(size)
+    promises = [answers.keep(Answer(200, [], body), 0) for _ in range(most + 1)]
     first, second = [dict(promise.headers)[b"nvcf-reqid"].decode() for promise in promises[:2]]
     assert answers.fetch(first) is None
     assert answers.fetch(second)
@@ -432,3 +488,54 @@ def test_a_real_server_can_send_any_status(standin: TinyStandIn, status: int) ->
         assert (
             post(url, **{HEADER: f"status={status} retry-after='Wed, 21 Oct 2026 07:28:00 GMT'"}).status_code == status
         )
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/ranking HTTP/1.1\r\nHost: x\r\n"])
+def test_a_connection_without_whole_headers_is_closed(
+    standin: TinyStandIn, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(sockets, "HEADERS_SECONDS", 0.01)
+    with standin.serving() as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), 10) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1) == b""
+
+
+class Transport(asyncio.Transport):
+    """A connection that goes nowhere."""
+
+    closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def write(self, data: Any) -> None: ...
+
+
+@pytest.fixture
+async def protocol(standin: TinyStandIn, monkeypatch: pytest.MonkeyPatch) -> ResettableProtocol:
+    config = uvicorn.Config(standin.app, http=ResettableProtocol, log_config=None)
+    protocol = ResettableProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    protocol.connection_made(Transport())
+    return protocol
+
+
+async def test_headers_that_are_complete_are_waited_for_no_longer(protocol: ResettableProtocol) -> None:
+    assert protocol._patience
+    protocol.data_received(b"POST /v1/ranking HTTP/1.1\r\nHost: x\r\n")
+    assert protocol._patience
+    protocol.data_received(b"Content-Length: 9\r\n\r\n{")
+    assert protocol._patience is None
+    protocol.connection_lost(None)
+
+
+async def test_a_reset_of_a_connection_that_is_gone_does_nothing(protocol: ResettableProtocol) -> None:
+    protocol.transport.close()
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    await reset_connection({"state": protocol.app_state}, receive)
+    protocol.connection_lost(None)

@@ -53,6 +53,33 @@ def test_every_key_has_its_own_minute() -> None:
     gateway.admit("Bearer nvapi-another")
 
 
+def test_a_key_can_be_checked_without_counting() -> None:
+    gateway = Gateway(per_minute=1, clock=lambda: 0.0)
+    assert gateway.check(KEY) == "nvapi-example"
+    gateway.admit(KEY)
+    gateway.check(KEY)
+    with pytest.raises(RefusalError):
+        gateway.check("Bearer nvapi-revoked")
+
+
+def test_a_key_is_forgotten_when_its_minute_has_passed() -> None:
+    times = iter((0.0, 1.0, 59.0, 60.5))
+    gateway = Gateway(clock=lambda: next(times))
+    for key in ("old", "used-again", "used-again", "new"):
+        gateway.admit(f"Bearer nvapi-{key}")
+    assert len(gateway._times) == 2
+
+
+def test_the_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvrerank_helpers.nim_standin.gateway.MOST_KEYS", 2)
+    gateway = Gateway(per_minute=1, clock=lambda: 0.0)
+    for key in "abc":
+        gateway.admit(f"Bearer nvapi-{key}")
+    assert refusal(gateway, "Bearer nvapi-c").reason == Reason.TOO_MANY
+    gateway.admit("Bearer nvapi-a")
+    assert len(gateway._times) == 2
+
+
 def test_the_gateway_keeps_no_key() -> None:
     gateway = Gateway()
     gateway.admit(KEY)

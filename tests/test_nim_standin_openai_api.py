@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Any
 
 import httpx
@@ -19,9 +20,11 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.llms.nvidia import NVIDIA
 from numpy.typing import NDArray
 
+from nvrerank_helpers.nim_standin import openai_api
 from nvrerank_helpers.nim_standin.app import create_app
 from nvrerank_helpers.nim_standin.chat import NO_ANSWER, NO_CONTEXT
-from nvrerank_helpers.nim_standin.engine import EmbeddingsUnavailableError, Engine, Job
+from nvrerank_helpers.nim_standin.engine import Engine
+from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, Job
 from nvrerank_helpers.nim_standin.openai_api import CHAT_MODEL, CONTEXT_WINDOW, EMBEDDING_MODEL
 from nvrerank_helpers.nim_standin.process import StandIn
 from nvrerank_helpers.nim_standin.scoring import RelevanceModel
@@ -37,12 +40,14 @@ ANSWER = "“Return a list with the n largest elements of a dataset.” [heapq.n
 
 
 @asynccontextmanager
-async def connect(scorer: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Service(Engine(lambda: scorer)))
+async def connect(scorer: Any, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    service = Service(Engine(lambda: scorer), **options)
+    app = create_app(service)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://standin") as client,
     ):
+        service.engine.loaded.result(timeout=10)
         yield client
 
 
@@ -62,6 +67,10 @@ async def client(model: RelevanceModel) -> AsyncIterator[httpx.AsyncClient]:
 
 def question(**changes: Any) -> dict[str, Any]:
     return {"model": CHAT_MODEL, "messages": [{"role": "user", "content": PROMPT}], **changes}
+
+
+def in_parts(*parts: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "text", "text": part} for part in parts]}
 
 
 def texts(*given: str, **changes: Any) -> dict[str, Any]:
@@ -95,8 +104,7 @@ async def test_two_answers_have_two_ids(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_message_may_come_in_parts(client: httpx.AsyncClient) -> None:
-    parts = [{"type": "text", "text": text} for text in (CONTEXT, QUESTION)]
-    answer = await client.post(CHAT, json=question(messages=[{"role": "user", "content": parts}]))
+    answer = await client.post(CHAT, json=question(messages=[in_parts(CONTEXT, QUESTION)]))
     assert answer.json()["choices"][0]["message"]["content"] == ANSWER
 
 
@@ -173,6 +181,7 @@ async def test_what_changes_nothing_is_taken(client: httpx.AsyncClient, changes:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "Input should be 'text'"),
         ({"stream": "yes"}, "stream: "),
         ({"max_tokens": 0}, "max_tokens: "),
+        ({"messages": [in_parts("x" * 100_001, "x" * 100_000)]}, "parts of a message have at most 200,000 characters"),
     ],
 )
 async def test_what_cannot_be_done_is_refused(client: httpx.AsyncClient, changes: dict[str, Any], words: str) -> None:
@@ -193,6 +202,21 @@ async def test_half_a_surrogate_pair_is_refused(client: httpx.AsyncClient, path:
     content = json.dumps(body).replace(QUESTION, r"\ud800")
     answer = await client.post(path, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 422
+
+
+async def test_a_message_in_parts_may_be_as_long_as_one_in_one(client: httpx.AsyncClient) -> None:
+    answer = await client.post(CHAT, json=question(messages=[in_parts("x" * 100_000, "x" * 99_999)]))
+    assert answer.status_code == 200
+
+
+async def test_reading_a_conversation_is_given_up_after_the_time_limit(
+    model: RelevanceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = Event()
+    monkeypatch.setattr(openai_api, "_read_conversation", lambda _: given_up.wait(10))
+    async with connect(model, time_limit=0.01) as client:
+        assert (await client.post(CHAT, json=question())).status_code == 504
+        given_up.set()
 
 
 async def test_a_conversation_beyond_the_window_is_too_long(client: httpx.AsyncClient) -> None:

@@ -15,10 +15,13 @@ import httpx
 import pytest
 
 from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.nim_standin import __main__ as command
 from nvrerank_helpers.nim_standin import process
-from nvrerank_helpers.nim_standin.behaviour import MAX_BODY_BYTES
+from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, MAX_BODY_BYTES
 from nvrerank_helpers.nim_standin.command import address, listen, options
+from nvrerank_helpers.nim_standin.engine import Engine
 from nvrerank_helpers.nim_standin.process import READY, StandIn, StandInError
+from nvrerank_helpers.nim_standin.service import Service
 
 COMMAND = [sys.executable, "-m", "nvrerank_helpers.nim_standin"]
 PARENT = (
@@ -54,6 +57,11 @@ def closed(url: str) -> bool:
 
 def test_it_can_rank_as_soon_as_it_is_there(standin: StandIn) -> None:
     assert get(f"{standin.base_url}/health/ready").status_code == 200
+
+
+def test_it_need_not_be_waited_for() -> None:
+    with StandIn("--threads=1", "--load-seconds=60", wait=False) as standin:
+        assert get(f"{standin.base_url}/health/ready").status_code == 503
 
 
 def test_it_listens_on_loopback(standin: StandIn) -> None:
@@ -124,6 +132,27 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
         service.send_signal(number)
         _, errors = service.communicate(timeout=10)
     assert (service.returncode, errors) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a POSIX matter")
+def test_a_signal_while_it_starts_cannot_be_swallowed() -> None:
+    program = (
+        "import contextlib, os, signal\n"
+        "from nvrerank_helpers.nim_standin import __main__ as command\n"
+        "def stubborn():\n"
+        "    with contextlib.suppress(BaseException):\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "    os._exit(3)\n"
+        "command.check_installed = stubborn\n"
+        "command.main(['--port=0'])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_the_queue_of_the_2_line_is_full_before_the_service_is() -> None:
+    queue_limit = BEHAVIOURS["nim-2"].queue_limit
+    assert queue_limit
+    assert queue_limit < command._server(Service(Engine(lambda: None)), options([])).config.limit_concurrency
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -257,7 +286,19 @@ def test_an_address_that_is_not_of_this_machine_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["--port=99999", "--port=-1", "--model==5", "--model=a=0", "--load-seconds=nan", "--behaviour=nim-3"]
+    "words",
+    [
+        "--port=99999",
+        "--port=-1",
+        "--model==5",
+        "--model=a=0",
+        "--model=m/1=3",
+        f"--model={'m' * 129}",
+        "--load-seconds=nan",
+        "--load-seconds=1e10",
+        "--time-limit=0",
+        "--behaviour=nim-3",
+    ],
 )
 def test_an_option_that_cannot_be_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

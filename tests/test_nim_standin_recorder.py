@@ -127,6 +127,9 @@ async def test_they_can_be_forgotten(standin: TinyStandIn, client: httpx.AsyncCl
         (KEY.upper(), "NVAPI-…"),
         (KEY.replace("-", "%2D"), "nvapi%2D…"),
         (KEY.replace("-", "\\u002d"), "nvapi\\u002d…"),
+        (KEY.replace("n", "\\u006e"), "\\u006evapi-…"),
+        (KEY.replace("a", "\\u0041"), "nv\\u0041pi-…"),
+        (KEY.replace("a", "%61"), "nv%61pi-…"),
         ("Bearer abcdefghijklmnopqrst", "Bearer …"),
         ("bearer sk-12345678", "bearer …"),
         ("bearer%20sk-12345678", "bearer%20…"),
@@ -145,6 +148,10 @@ def test_what_looks_like_a_key_is_replaced_and_prose_is_not(text: str, expected:
         ("Authorization", "Bearer short", "Bearer …"),
         ("Authorization", "Basic dXNlcjpwYXNz", "Basic …"),
         ("Authorization", "bare", "…"),
+        ("Authorization", "s3cr3tkey extra", "…"),
+        ("Authorization", "digest username=me", "digest …"),
+        ("X-Api-Key", "mysecret part2", "…"),
+        ("X-Api-Key", "Basic part2", "…"),
         ("Proxy-Authorization", "Basic dXNlcjpwYXNz", "Basic …"),
         ("X-Api-Key", "whatever", "…"),
         ("Cookie", "session=1; other=2", "…"),
@@ -157,6 +164,36 @@ async def test_headers_with_credentials_keep_their_scheme_alone(
 ) -> None:
     await client.post(RANKING, headers={name: value})
     assert dict(standin.records.all()[0].headers)[name.lower()] == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("api_key=sk-abc123", "api_key=…"),
+        ("a=1&access_token=x&b=2", "a=1&access_token=…&b=2"),
+        ("api%5Fk%65y=sk-abc", "api%5Fk%65y=…"),
+        ("top=3&model=a", "top=3&model=a"),
+    ],
+)
+async def test_parameters_whose_name_is_that_of_a_secret_are_blank(
+    standin: TinyStandIn, client: httpx.AsyncClient, query: str, expected: str
+) -> None:
+    assert (await sent(standin, client, b"{}", f"{RANKING}?{query}")).target == f"{RANKING}?{expected}"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"api_key": "sk-abc123", "a": "b"}', '{"api_key": "…", "a": "b"}'),
+        ('{"Authorization":"x \\"y\\" z"}', '{"Authorization":"…"}'),
+        ('{"password": "not to its end', '{"password": "…'),
+        ('{"max_tokens": 3, "text": "the key: \\"a\\""}', '{"max_tokens": 3, "text": "the key: \\"a\\""}'),
+    ],
+)
+async def test_members_whose_name_is_that_of_a_secret_are_blank(
+    standin: TinyStandIn, client: httpx.AsyncClient, body: str, expected: str
+) -> None:
+    assert (await sent(standin, client, body.encode())).body == expected
 
 
 def reachable(thing: object) -> set[str]:
@@ -174,7 +211,7 @@ def reachable(thing: object) -> set[str]:
 
 async def test_a_key_is_in_no_memory_once_its_request_is_over(standin: TinyStandIn, client: httpx.AsyncClient) -> None:
     headers = {"authorization": f"Bearer {KEY}", "x-other": KEY}
-    await client.post(f"{RANKING}?key={KEY}", json=BODY | {"key": KEY}, headers=headers)
+    await client.post(f"{RANKING}?q={KEY}&key={KEY}", json=BODY | {"text": KEY, "key": KEY}, headers=headers)
     (record,) = standin.records.all()
     assert "nvapi-…" in record.body
     assert "nvapi-…" in record.target

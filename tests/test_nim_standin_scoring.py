@@ -1,17 +1,27 @@
 """The relevance model: it ranks sensibly, judges each passage alone, and counts tokens."""
 
+import contextlib
+import inspect
 import os
+import pydoc
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from nvrerank_helpers.nim_standin import weights
+from nvrerank_helpers.nim_standin import weights, word_pieces
 from nvrerank_helpers.nim_standin.cache import ByteCache
-from nvrerank_helpers.nim_standin.jobs import Job
-from nvrerank_helpers.nim_standin.scoring import InputTooLongError, RelevanceModel
+from nvrerank_helpers.nim_standin.jobs import InputTooLongError, Job, Scores, UnfinishedError
+from nvrerank_helpers.nim_standin.scoring import RelevanceModel
+from nvrerank_helpers.nim_standin.weights import load_tokenizer, weights_folder
+from nvrerank_helpers.nim_standin.word_pieces import SLICE, SLICES_AT_ONCE, WordPieces
 
 QUERY = "how do I sort a list in reverse order?"
 PASSAGES = [
@@ -45,7 +55,8 @@ def test_the_encoder_agrees_with_the_network_computed_in_float32(model: Relevanc
     # The first components of the sentence's vector, from the official weights without quantisation.
     exact = [0.0676569, 0.0634959, 0.0487131, 0.0793050, 0.0374481, 0.0026528]
     encoder = model._encoder
-    vectors, windows = encoder.encode(np.array(encoder.tokenize("This is an example sentence"), dtype=np.int32))
+    [sentence] = encoder.find(["This is an example sentence"], 254).values()
+    vectors, windows = encoder.encode(sentence.ids)
     assert windows == 1
     np.testing.assert_allclose(vectors[0][:6], exact, atol=0.02)
 
@@ -72,6 +83,11 @@ def test_a_repeated_passage_gets_equal_scores(model: RelevanceModel) -> None:
 def test_logits_are_float16_numbers(model: RelevanceModel) -> None:
     logits = model.score(QUERY, PASSAGES).logits
     np.testing.assert_array_equal(logits, logits.astype(np.float16))
+
+
+def test_logits_beyond_float16_become_its_ends() -> None:
+    raw = np.array([1e6, np.inf, -np.inf], dtype=np.float32)
+    assert Scores(raw, np.ones(3, dtype=np.int64), slope=5.9).logits.tolist() == [65504, 65504, -65504]
 
 
 def test_tokens_are_those_of_the_pair_with_its_special_tokens(model: RelevanceModel) -> None:
@@ -132,6 +148,13 @@ def test_the_cache_does_not_keep_what_is_larger_than_its_bound() -> None:
     cache: ByteCache[np.ndarray] = ByteCache(max_bytes=10)
     cache.put("a", np.zeros(11, dtype=np.int8))
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_a_value_taken_out_of_the_cache_costs_no_bytes() -> None:
+    cache: ByteCache[np.ndarray] = ByteCache(max_bytes=100)
+    cache.put("a", np.zeros(60, dtype=np.int8))
+    assert cache.pop("a") is not None
+    assert (cache.pop("a"), len(cache), cache.nbytes) == (None, 0, 0)
 
 
 def test_replacing_a_cached_value_counts_its_bytes_once() -> None:
@@ -267,3 +290,123 @@ def test_the_default_is_one_thread_for_each_core_that_this_process_may_use(monke
 def test_function_words_weigh_less_than_words_with_content(model: RelevanceModel) -> None:
     content, function = model.score("where is the tokenizer", ["tokenizer tokenizer", "where is the"]).raw
     assert content > function
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(weights_folder())
+
+
+def all_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def sliced(tokenizer: Tokenizer, text: str) -> tuple[list[int], int]:
+    """The ids of a text taken in slices, and how many there are."""
+    pieces = WordPieces(tokenizer)
+
+    def finished(take: Callable[..., Any], *arguments: Any) -> Any:
+        for _ in range(1000):
+            with contextlib.suppress(UnfinishedError):
+                return take(text, b"digest", *arguments)
+        pytest.fail("it comes to no end")
+
+    return finished(pieces.first, 10**9).tolist(), finished(pieces.count)
+
+
+ADVERSARIAL = (
+    *("a", "word", "ization", "x" * 30, "y" * 120, " ", "\t", "\n", "\u00a0", "\u3000", " " * 60),
+    *("\x00", "\x0b", "\x85", "\u200b", "\ufeff", "\ufffd", "\u0301", "\u0327"),
+    *("é", "İ", "ẞ", "ς", "ﬁ", "한", "ㄱ", "字", "\uf900", "😀", "👩\u200d👧", "²", "€", "_", ".", "‽"),
+    *("[", "]", "[SEP]", "[MASK]", "[UNK]", "[CLS", "MASK]", "S"),
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(ADVERSARIAL), max_size=60).map("".join), st.integers(8, 60))
+def test_slices_give_the_tokens_of_the_whole_text(tokenizer: Tokenizer, text: str, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_pieces, "SLICE", size)
+        ids = all_ids(tokenizer, text)
+        assert sliced(tokenizer, text) == (ids, len(ids))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y" * 110 + " " * 10 + "word",
+        "tok" + "\u0301" * 150 + "ens",
+        "[" + "\x00" * 119 + "SEP]",
+        "[SEP]" + " " * 140 + "word",
+        "x" * 117 + "[SEP]",
+        "字" * 300,
+    ],
+    ids=["spaces after a long word", "many marks", "no special token", "a special token", "its middle", "no spaces"],
+)
+def test_the_end_of_a_slice_changes_no_token(tokenizer: Tokenizer, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_pieces, "SLICE", 120)
+    assert sliced(tokenizer, text)[0] == all_ids(tokenizer, text)
+
+
+def test_slices_give_the_tokens_of_real_passages(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_pieces, "SLICE", 777)
+    text = "\n\n".join(inspect.getdoc(member) or "" for _, member in inspect.getmembers(str)) + pydoc.render_doc(os)
+    ids = all_ids(tokenizer, text)
+    assert len(ids) > 10_000
+    assert sliced(tokenizer, text) == (ids, len(ids))
+
+
+@pytest.mark.parametrize("ending", ["", " and more", "\x00" * SLICE + "!"])
+def test_a_word_of_a_million_letters_is_one_unknown_token(tokenizer: Tokenizer, ending: str) -> None:
+    ids = [tokenizer.token_to_id("[UNK]"), *all_ids(tokenizer, ending)]
+    assert sliced(tokenizer, "w" * 1_000_000 + ending) == (ids, len(ids))
+
+
+class Counting:
+    """A tokenizer that notes the sizes of the texts it gets."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.normalizer = tokenizer.normalizer
+        self.sizes: list[int] = []
+        self._tokenizer = tokenizer
+
+    def encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> Any:
+        self.sizes += map(len, texts)
+        return self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
+
+
+def test_a_huge_text_is_read_no_further_than_its_first_tokens_need(tokenizer: Tokenizer) -> None:
+    counting = Counting(tokenizer)
+    assert len(WordPieces(counting).first(filler(10 * SLICE), b"", 100)) == 100
+    assert counting.sizes == [SLICE]
+
+
+def test_an_endless_word_is_not_carried_along_whole(tokenizer: Tokenizer) -> None:
+    counting = Counting(tokenizer)
+    WordPieces(counting).count("w" * 3 * SLICE, b"")
+    assert max(counting.sizes) < SLICE + 200
+
+
+def test_one_call_takes_a_few_slices_and_the_next_goes_on(tokenizer: Tokenizer) -> None:
+    counting = Counting(tokenizer)
+    pieces, text = WordPieces(counting), filler(SLICE)  # five characters a word: five slices
+    with pytest.raises(UnfinishedError):
+        pieces.count(text, b"")
+    assert len(counting.sizes) == SLICES_AT_ONCE
+    assert pieces.count(text, b"") == SLICE
+    assert len(counting.sizes) == SLICES_AT_ONCE + 1
+
+
+def test_a_job_with_a_huge_text_that_may_not_be_cut_comes_again_and_leaves_the_others_alone() -> None:
+    model = RelevanceModel.load(threads=1)
+    jobs = [Job("sort", [filler(SLICE)], max_tokens=300, truncate="NONE"), Job("sort", ["short"])]
+    first, second = dict(model.score_jobs(jobs)), dict(model.score_jobs(jobs[:1]))
+    assert isinstance(first[0], UnfinishedError)
+    assert isinstance(first[1], Scores)
+    assert str(second[0]) == f"Input length {SLICE + 1 + 3} exceeds maximum allowed token size 300"
+
+
+def test_a_huge_query_and_a_huge_passage_are_counted_in_the_end(model: RelevanceModel) -> None:
+    with pytest.raises(InputTooLongError, match=f"Input length {2 * SLICE + 3} exceeds"):
+        model.score(filler(SLICE), [filler(SLICE)], max_tokens=300, truncate="NONE")

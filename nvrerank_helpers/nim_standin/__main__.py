@@ -15,12 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
 from nvrerank_helpers.nim_standin.command import address, listen, options
-from nvrerank_helpers.nim_standin.process import GRACE_SECONDS, READY, StandInError, check_installed
+from nvrerank_helpers.nim_standin.process import (
+    GRACE_SECONDS,
+    LISTENING,
+    READY,
+    StandInError,
+    check_installed,
+)
 
 if TYPE_CHECKING:
     from uvicorn import Server
 
     from nvrerank_helpers.nim_standin.service import Service
+
+
+MAX_CONNECTIONS = 2000
+"""Beyond them every request gets 503 at once; twice what may wait in any behaviour, whose own answer comes first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_quietly(*_: object) -> None:
-    sys.exit(0)
+    """End while nothing is in flight: uvicorn takes the signals itself as long as it serves."""
+    os._exit(0)  # SystemExit would be lost where the signal comes in the middle of a callback that may not raise
 
 
 def _complain(error: BaseException) -> None:
@@ -60,15 +71,20 @@ def _complain(error: BaseException) -> None:
 def _serve(listener: socket.socket, service: "Service", asked: argparse.Namespace) -> int:
     server = _server(service, asked)
 
-    def announce(loaded: Future[Any]) -> None:
+    def say(words: str) -> None:
+        sys.stdout.write(f"{words}{address(listener)}\n")
+        sys.stdout.flush()
+
+    def ended(loaded: Future[Any]) -> None:
         if failure := loaded.exception():
             _complain(failure)
             server.should_exit = True
-        else:
-            sys.stdout.write(f"{READY}{address(listener)}\n")
-            sys.stdout.flush()
+        elif asked.announce == "ready":
+            say(READY)
 
-    service.engine.loaded.add_done_callback(announce)
+    if asked.announce == "listening":
+        say(LISTENING)
+    service.engine.loaded.add_done_callback(ended)
     if asked.stop_at_eof:
         threading.Thread(target=_stop_at_eof, args=(server,), daemon=True).start()
     server.run(sockets=[listener])
@@ -107,6 +123,7 @@ def _server(service: "Service", asked: argparse.Namespace) -> "Server":
             create_app(service),
             http=ResettableProtocol,
             log_level="warning",
+            limit_concurrency=MAX_CONNECTIONS,
             # What is in flight is finished: a signal waits as long as a request may take.
             timeout_graceful_shutdown=math.ceil(asked.time_limit) + 1,
         )

@@ -11,16 +11,17 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from nvrerank_helpers.catalog import hosted_path
-from nvrerank_helpers.nim_standin.behaviour import HEALTH, Reason, RefusalError
+from nvrerank_helpers.catalog import LATER_PATH, hosted_path
+from nvrerank_helpers.nim_standin.behaviour import HEALTH, ONLY_NIM, Answer, Reason, RefusalError
 from nvrerank_helpers.nim_standin.control_routes import add_behaviour_route, control_router
 from nvrerank_helpers.nim_standin.gateway import check_hosted, hosted_models
+from nvrerank_helpers.nim_standin.hangups import Hangups
 from nvrerank_helpers.nim_standin.injector import FaultInjector
 from nvrerank_helpers.nim_standin.later import later_router
 from nvrerank_helpers.nim_standin.metrics import Counting
 from nvrerank_helpers.nim_standin.openai_api import BODIES, CHAT_MODEL, EMBEDDING_MODEL, openai_router
 from nvrerank_helpers.nim_standin.recorder import Recorder
-from nvrerank_helpers.nim_standin.schemas import RankingRequest, RankingResponse, body_of, components, read
+from nvrerank_helpers.nim_standin.schemas import Error, RankingRequest, RankingResponse, body_of, components, read
 from nvrerank_helpers.nim_standin.service import Service
 from nvrerank_helpers.nim_standin.waiting import while_connected
 
@@ -61,19 +62,6 @@ class Metadata(BaseModel):
     selectedModelProfileId: str = "stand-in"  # noqa: N815
 
 
-class Error(BaseModel):
-    """Why a request was refused."""
-
-    object: str
-    message: str
-
-
-ONLY_NIM = frozenset(
-    ("/v1/ranking", "/v1/health/live", "/v1/health/ready", "/v1/metadata", "/v1/metrics"),
-)
-"""Routes that the catalog does not have."""
-
-
 class NotFound(BaseModel):
     """There is nothing at this path."""
 
@@ -105,12 +93,17 @@ def create_app(service: Service) -> FastAPI:
 
     # The pages that FastAPI would show for the document load scripts from elsewhere; the document itself stays.
     app = FastAPI(
-        title="Stand-in for an NVIDIA reranking NIM", version="1", lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Stand-in for an NVIDIA reranking NIM",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     _add_refusals(app, service)
     for router in (_status_router(service), _ranking_router(service), openai_router(service)):
         app.include_router(router, responses=REFUSALS, dependencies=[Depends(_Admission(service))])
-    app.include_router(later_router(service.later))
+    app.include_router(later_router(service.later), dependencies=[Depends(_Admission(service))])
     controls = control_router(service.plan, service.records)
     add_behaviour_route(controls, service)
     app.include_router(controls)
@@ -121,7 +114,12 @@ def create_app(service: Service) -> FastAPI:
 
 def _add_middleware(app: FastAPI, service: Service) -> None:
     """Wrap the routes; what is added last is the outermost."""
-    app.add_middleware(FaultInjector, plan=service.plan, later=service.later)
+
+    def answer_with(status: int, message: str) -> Answer:
+        return service.behaviour.answer_with(status, message)
+
+    app.add_middleware(FaultInjector, plan=service.plan, later=service.later, answer_with=answer_with)
+    app.add_middleware(Hangups, seconds=service.time_limit)
     app.add_middleware(Counting, metrics=service.metrics, routes=frozenset(app.openapi()["paths"]))
     app.add_middleware(Recorder, records=service.records)
 
@@ -149,6 +147,9 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(405)
     async def other_method(request: Request, _: HTTPException) -> Response:
+        if service.behaviour.hosted and _is_off_catalog(request.url.path, service.models):
+            return refuse(request, RefusalError(Reason.NO_PATH, "404 page not found"))
+
         def fits(method: str) -> bool:
             scope = {**request.scope, "method": method}
             return any(route.matches(scope)[0] == Match.FULL for route in app.routes)
@@ -159,6 +160,10 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
     @app.exception_handler(404)
     async def not_found(request: Request, _: HTTPException) -> Response:
         return refuse(request, RefusalError(Reason.NO_PATH, "Not Found"))
+
+
+def _is_off_catalog(path: str, served: Collection[str]) -> bool:
+    return path in ONLY_NIM or (path.startswith("/v1/retrieval/") and not hosted_models(path, served))
 
 
 class _Admission:
@@ -175,6 +180,8 @@ class _Admission:
             raise RefusalError(Reason.NO_PATH, "404 page not found")
         if request.method == "POST":
             self._service.gateway.admit(request.headers.get("authorization"))
+        elif path.startswith(LATER_PATH):
+            self._service.gateway.check(request.headers.get("authorization"))  # asking again is not counted
         if path.startswith("/v1/retrieval/"):
             check_hosted(path, self._service.models)
 
@@ -218,7 +225,7 @@ def _ranking_router(service: Service) -> APIRouter:
 
     async def rank(request: Request, models: Collection[str]) -> RankingResponse:
         body = await read(request, RankingRequest, strict=service.behaviour.strict_fields)
-        return await while_connected(request, service.rank(body, models))
+        return await while_connected(request.receive, service.rank(body, models))
 
     @router.post("/v1/ranking", openapi_extra=body_of(RankingRequest))
     async def ranking(request: Request) -> RankingResponse:

@@ -6,7 +6,7 @@ https://docs.api.nvidia.com/nim/reference/ . Observed: seen by users of the serv
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Any, Literal
 
@@ -24,8 +24,27 @@ MAX_CHARACTERS = 14_598_366
 MAX_MODEL_NAME = 128
 """Documented limit of a model's id, in characters (the same pages)."""
 
-MAX_BODY_BYTES = 64 * 2**20
-"""Assumption: the largest body that is read; 512 passages of everyday length are a hundredth of it."""
+MAX_BODY_BYTES = 32 * 2**20
+"""Assumption: the largest body that is read. It holds one text of the documented length with two bytes a character;
+512 passages of everyday length are a fiftieth of it."""
+
+MAX_VALUES = 100_000
+"""Assumption: most values of a body, counted as its commas and brackets outside of texts. A ranking request has some
+four a passage. Parsing keeps the whole service waiting: up to 0.3 s for so many, 9 s for what fits into a body."""
+
+MAX_PROBLEMS = 20
+"""Assumption: most entries of `detail` in a refusal."""
+
+MAX_NAME = 64
+"""Assumption: most characters of a field's name that a refusal repeats."""
+
+UNKNOWN_FIELD = "{field}: unknown field, expected one of {known}"
+"""Documented wording of 2.x."""
+
+ONLY_NIM = frozenset(
+    ("/v1/ranking", "/v1/health/live", "/v1/health/ready", "/v1/metadata", "/v1/metrics"),
+)
+"""Assumption: the routes of a NIM that the catalog does not have. Its hosts are documented with other paths alone."""
 
 TIME_LIMIT_SECONDS = 120.0
 """Documented default of NIM_SERVER_REQUEST_TIMEOUT_S (2.3)."""
@@ -51,6 +70,7 @@ class Reason(StrEnum):
     NO_IMAGES = auto()
     NOT_INSTALLED = auto()
     NOT_READY = auto()
+    NO_SCORE = auto()
     QUEUE_FULL = auto()
     TOO_SLOW = auto()
     BODY_TOO_LARGE = auto()
@@ -133,11 +153,19 @@ NIM_WORDINGS: dict[Reason, Wording] = {
     Reason.UNKNOWN_MODEL: _nim(404),  # assumption
     Reason.NO_IMAGES: _nim(422),  # assumption
     Reason.NOT_INSTALLED: _nim(501),  # ours alone: a part of the stand-in that is not installed
+    Reason.NO_SCORE: _nim(500),  # ours alone: a scorer that gives a passage no number
     Reason.NOT_READY: _nim(503),  # documented for health as "not 200"; assumption for ranking
     Reason.QUEUE_FULL: _nim(503),  # documented for 2.3
     Reason.TOO_SLOW: _nim(504),  # assumption: the time limit is documented, its status is not
     Reason.BODY_TOO_LARGE: _nim(413),  # assumption
     Reason.NO_PATH: lambda _: Answer(404, {"detail": "Not Found"}),  # assumption: FastAPI's own
+    # The catalog's alone. A NIM has words for a request that came in before the behaviour was switched.
+    Reason.NO_KEY: _nim(401),
+    Reason.FORBIDDEN: _nim(403),
+    Reason.NO_CREDIT: _nim(402),
+    Reason.NOT_FOR_ACCOUNT: _nim(404),
+    Reason.GONE: _nim(410),
+    Reason.TOO_MANY: _nim(429),
 }
 
 CATALOG_WORDINGS: dict[Reason, Wording] = NIM_WORDINGS | {
@@ -184,6 +212,17 @@ class Behaviour:
         """Put a refusal in a status and a body."""
         return self.wordings[error.reason](error)
 
+    def answer_with(self, status: int, message: str) -> Answer:
+        """Put a status in words that no request has earned: as the first reason that has it, else as a NIM would.
+
+        Example:
+            >>> API_CATALOG.answer_with(429, "").body
+            {'status': 429, 'title': 'Too Many Requests'}
+        """
+        error = RefusalError(Reason.NOT_READY, message)
+        answers = (wording(error) for wording in self.wordings.values())
+        return next((answer for answer in answers if answer.status == status), None) or _nim(status)(error)
+
     def told_length(self, length: int) -> int:
         """Return the length that a refusal tells for a pair of `length` tokens.
 
@@ -202,9 +241,12 @@ NIM_1_10 = Behaviour(
     NIM_WORDINGS,
     token_limits={DEFAULT_MODEL: 10_240},  # documented for 1.12, the first line with this model
 )
-NIM_1_9 = replace(
-    NIM_1_10, name="nim-1.9", wordings=NIM_WORDINGS | {Reason.TOO_LONG: _nim(400)}, pads_lengths=True
-)  # documented: 400 up to 1.9.0
+NIM_1_9 = Behaviour(
+    "nim-1.9",
+    NIM_WORDINGS | {Reason.TOO_LONG: _nim(400)},  # documented: 400 up to 1.9.0
+    token_limits={},  # the default model came later: this line keeps to the table of models
+    pads_lengths=True,
+)
 NIM_2 = Behaviour(
     "nim-2",
     NIM_WORDINGS | {Reason.TOO_LONG: _nim(400), Reason.INVALID: _nim(400)},  # assumption: as for unknown fields

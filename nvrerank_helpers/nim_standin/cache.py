@@ -45,6 +45,13 @@ class ByteCache(Generic[V]):
                 self._values.move_to_end(key)
             return self._values.get(key)
 
+    def pop(self, key: Hashable) -> V | None:
+        """Forget the value kept under `key`, and return it, or None."""
+        with self._lock:
+            value = self._values.pop(key, None)
+            self.nbytes -= value.nbytes if value is not None else 0
+            return value
+
     def put(self, key: Hashable, value: V) -> None:
         """Keep `value`, dropping the values unused for longest; one larger than the bound is not kept."""
         with self._lock:

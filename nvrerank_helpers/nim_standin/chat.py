@@ -53,7 +53,10 @@ TEMPLATES = (
     "Context:{context}",
 )
 
-QUOTE = re.compile(rf"^“(.{{1,{MAX_CHARACTERS}}}?)” \[([^\n”]+)\]$", re.MULTILINE | re.DOTALL)
+MAX_SOURCE = 300
+"""Most characters of a quote's source; no name that `sentences` finds is longer."""
+
+QUOTE = re.compile(rf"^“(.{{1,{MAX_CHARACTERS}}}?)” \[([^\n”]{{1,{MAX_SOURCE}}})\]$", re.MULTILINE | re.DOTALL)
 FIELD = re.compile(r"\{(\w*)\}")
 TOKEN = re.compile(r"\s*\S+")
 

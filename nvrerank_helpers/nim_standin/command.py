@@ -4,15 +4,26 @@ import argparse
 import errno
 import ipaddress
 import logging
-import math
 import socket
 from collections.abc import Sequence
 
 from nvrerank_helpers.catalog import DEFAULT_MODEL
-from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, NIM_1_10, REQUESTS_PER_MINUTE, TIME_LIMIT_SECONDS
+from nvrerank_helpers.nim_standin.behaviour import (
+    BEHAVIOURS,
+    MAX_MODEL_NAME,
+    NIM_1_10,
+    REQUESTS_PER_MINUTE,
+    TIME_LIMIT_SECONDS,
+)
 from nvrerank_helpers.nim_standin.process import StandInError
 
 logger = logging.getLogger("nvrerank_helpers.nim_standin")
+
+FEWEST_TOKENS = 4
+"""Three special tokens of a query with its passage, and one of the query."""
+
+MOST_SECONDS = 3600
+"""Of any option that is a time."""
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,10 +73,16 @@ def _add_service_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--time-limit",
-        type=_seconds,
+        type=_some_seconds,
         default=TIME_LIMIT_SECONDS,
         metavar="SECONDS",
         help="after which a request is given up (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--announce",
+        choices=("listening", "ready"),
+        default="ready",
+        help="when to write the address to standard output: once it listens, or once it can rank (default)",
     )
     parser.add_argument("--stop-at-eof", action="store_true", help="stop when standard input closes")
 
@@ -108,8 +125,15 @@ def _positive(text: str) -> int:
 
 def _seconds(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number) or number < 0:
-        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    if not 0 <= number <= MOST_SECONDS:  # nor NaN
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to {MOST_SECONDS}")
+    return number
+
+
+def _some_seconds(text: str) -> float:
+    number = _seconds(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("must be more than 0 seconds")
     return number
 
 
@@ -122,9 +146,15 @@ def _port(text: str) -> int:
 
 def _model(text: str) -> tuple[str, int | None]:
     name, _, limit = text.partition("=")
-    if not name:
-        raise argparse.ArgumentTypeError("write it as ID, or as ID=TOKENS")
-    return name, _positive(limit) if limit else None
+    if not 1 <= len(name) <= MAX_MODEL_NAME:
+        raise argparse.ArgumentTypeError(
+            f"write it as ID, or as ID=TOKENS; an ID has at most {MAX_MODEL_NAME} characters"
+        )
+    if not limit:
+        return name, None
+    if int(limit) < FEWEST_TOKENS:
+        raise argparse.ArgumentTypeError(f"the limit of tokens must be {FEWEST_TOKENS} or more")
+    return name, int(limit)
 
 
 def listen(host: str, port: int) -> socket.socket:

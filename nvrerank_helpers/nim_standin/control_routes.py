@@ -1,7 +1,7 @@
 """The routes under `/stand-in` that a teacher or a test works with: no NIM has them."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,13 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
+from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, RefusalError
 from nvrerank_helpers.nim_standin.faults import Fault, FaultError, Seed
 from nvrerank_helpers.nim_standin.plan import Plan, PlanState
 from nvrerank_helpers.nim_standin.recorder import Recorded, Records
+from nvrerank_helpers.nim_standin.schemas import Error, place_of, whole_body
 from nvrerank_helpers.nim_standin.service import Service
+from nvrerank_helpers.nim_standin.waiting import replayed
 
 CONTROL_PREFIX = "/stand-in"
+
+MAX_CONTROL_BYTES = 2**20
+"""The largest body that is read; a plan of 100 faults has a hundredth of it."""
 
 
 class PlanRequest(BaseModel):
@@ -51,15 +56,8 @@ class BehaviourState(BaseModel):
     choices: list[str]
 
 
-class Problem(BaseModel):
-    """Why a request was refused."""
-
-    object: Literal["error"] = "error"
-    message: str
-
-
 class ControlRoute(APIRoute):
-    """A route that refuses in one way, whichever behaviour the service imitates elsewhere."""
+    """A route for small bodies that refuses in one way, whichever behaviour the service imitates elsewhere."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Put FastAPI's own refusals in words."""
@@ -67,10 +65,14 @@ class ControlRoute(APIRoute):
 
         async def answer_or_refuse(request: Request) -> Response:
             try:
-                return await answer(request)
+                body = await whole_body(request, MAX_CONTROL_BYTES)
+                message = {"type": "http.request", "body": body, "more_body": False}
+                return await answer(Request(request.scope, replayed([message], request.receive)))
+            except RefusalError as error:
+                return _refusal(413, error.message)
             except RequestValidationError as error:
                 first = error.errors()[0]
-                place = ".".join(map(str, first["loc"]))
+                place = ".".join(map(str, place_of(first)))
                 return _refusal(422, f"{place}: {first['msg']}")
             except HTTPException as error:
                 return _refusal(422 if error.status_code == 400 else error.status_code, str(error.detail))
@@ -79,7 +81,7 @@ class ControlRoute(APIRoute):
 
 
 def _refusal(status: int, message: str) -> JSONResponse:
-    return JSONResponse(Problem(message=message).model_dump(), status)
+    return JSONResponse(Error(message=message).model_dump(), status)
 
 
 def refuse_web_pages(request: Request) -> None:
@@ -112,7 +114,7 @@ def control_router(plan: Plan, records: Records) -> APIRouter:
         prefix=CONTROL_PREFIX,
         route_class=ControlRoute,
         dependencies=[Depends(refuse_web_pages)],
-        responses={403: {"model": Problem, "description": "Sent by a web page"}},
+        responses={403: {"model": Error, "description": "Sent by a web page"}},
     )
     _add_fault_routes(router, plan)
     _add_record_routes(router, records)
@@ -129,9 +131,10 @@ def _add_fault_routes(router: APIRouter, plan: Plan) -> None:
         "/faults",
         response_model_exclude_none=True,
         responses={
-            409: {"model": Problem, "description": "The shares add up to more than 1"},
-            415: {"model": Problem, "description": "Not sent as JSON"},
-            422: {"model": Problem, "description": "Not a plan of faults"},
+            409: {"model": Error, "description": "The shares add up to more than 1"},
+            413: {"model": Error, "description": "More than a megabyte"},
+            415: {"model": Error, "description": "Not sent as JSON"},
+            422: {"model": Error, "description": "Not a plan of faults"},
         },
     )
     async def set_faults(wanted: PlanRequest) -> PlanState:
@@ -179,8 +182,9 @@ def add_behaviour_route(router: APIRouter, service: Service) -> None:
     @router.put(
         "/behaviour",
         responses={
-            415: {"model": Problem, "description": "Not sent as JSON"},
-            422: {"model": Problem, "description": "There is no such behaviour"},
+            413: {"model": Error, "description": "More than a megabyte"},
+            415: {"model": Error, "description": "Not sent as JSON"},
+            422: {"model": Error, "description": "There is no such behaviour"},
         },
     )
     async def switch_behaviour(wanted: BehaviourRequest) -> BehaviourState:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvrerank_helpers.errors import RerankError
-from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Scores
+from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Result, Scores
 
 PROMPTS: Mapping[str, str] = {
     # https://huggingface.co/nvidia/llama-nemotron-rerank-1b-v2, and NVIDIA's own wrapper in NVIDIA/NeMo-Retriever
@@ -115,7 +115,7 @@ class CrossEncoderScorer:
 
     def score_jobs(
         self, jobs: Sequence[Job], gone: Callable[[int], bool] = lambda _: False
-    ) -> Iterator[tuple[int, Scores | InputTooLongError]]:
+    ) -> Iterator[tuple[int, Result]]:
         """Score several jobs together: pairs of like length go through the model in one batch.
 
         Args:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from nvrerank_helpers.nim_standin.cache import ByteCache
 from nvrerank_helpers.nim_standin.weights import load_encoder, load_tokenizer, weights_folder
+from nvrerank_helpers.nim_standin.word_pieces import WordPieces
 
 WINDOW = 254
 """Content tokens per window: the model was trained on 256 tokens, two of them the special tokens."""
@@ -34,13 +35,13 @@ class Encoded:
         vectors: Shape (windows + tokens, 384): the mean vector of each window, then a vector for each token.
         ids: The tokens that were encoded, specials apart.
         windows: How many there are.
-        length: Tokens of the whole text, before cutting.
+        whole: Whether the text has no more tokens than these.
     """
 
     vectors: NDArray[np.float16]
     ids: NDArray[np.int32]
     windows: int
-    length: int
+    whole: bool
 
     @property
     def nbytes(self) -> int:
@@ -50,11 +51,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Pending:
-    """A text that still has to go through the encoder; `ids` and `length` as in `Encoded`."""
+    """A text that still has to go through the encoder; `ids` and `whole` as in `Encoded`."""
 
     key: Key
     ids: NDArray[np.int32]
-    length: int
+    whole: bool
 
 
 class TextEncoder:
@@ -70,7 +71,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Tokenizer, encoder: ctranslate2.Encoder, threads: int, cache_mb: int) -> None:
         self.vocabulary = _vocabulary(tokenizer)
         self.cache: ByteCache[Encoded] = ByteCache(cache_mb * 2**20)
-        self._tokenizer = tokenizer
+        self._pieces = WordPieces(tokenizer)
         self._encoder = encoder
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._cls, self._sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
@@ -103,24 +104,30 @@ class TextEncoder:
 
         Returns:
             By text: its vectors, or what has to be encoded.
+
+        Raises:
+            UnfinishedError: One is so long that word-piecing it takes several calls; the next one goes on.
         """
         return {text: self._find(text, room) for text in dict.fromkeys(texts)}
 
     def _find(self, text: str, room: int) -> Encoded | Pending:
-        digest = blake2b(text.encode(), digest_size=16).digest()
+        digest = _digest(text)
         known = self.cache.get((digest, None))
-        if known is None or known.length > room:
+        if known is None or len(known.ids) > room:
             known = self.cache.get((digest, room))
         if known is not None:
             return known
-        ids = self.tokenize(text)
-        key = (digest, None if len(ids) <= room else room)
-        return Pending(key, np.array(ids[:room], dtype=np.int32), len(ids))
+        ids = self._pieces.first(text, digest, room + 1)
+        whole = len(ids) <= room
+        return Pending((digest, None if whole else room), ids[:room], whole)
 
-    def tokenize(self, text: str) -> list[int]:
-        """Return the ids of a text's word pieces, without special tokens."""
-        # Of the tokenizer's methods, this one lets other threads run meanwhile: health stays responsive.
-        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    def count(self, text: str) -> int:
+        """Return the number of all tokens of a text, specials apart.
+
+        Raises:
+            UnfinishedError: It is so long that this takes several calls; the next one goes on.
+        """
+        return self._pieces.count(text, _digest(text))
 
     def encode_all(
         self, texts: Iterable[Pending], unwanted: Callable[[Key], bool] = lambda _: False
@@ -150,7 +157,7 @@ class TextEncoder:
 
     def _encode_and_keep(self, text: Pending) -> Encoded:
         vectors, windows = self.encode(text.ids)
-        encoded = Encoded(vectors, text.ids, windows, text.length)
+        encoded = Encoded(vectors, text.ids, windows, text.whole)
         self.cache.put(text.key, encoded)
         return encoded
 
@@ -192,6 +199,10 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 def _vocabulary(tokenizer: Tokenizer) -> list[str]:

@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Scorer
+from nvrerank_helpers.nim_standin.jobs import (
+    EmbeddingsUnavailableError,
+    InputTooLongError,
+    Job,
+    Result,
+    ScoreError,
+    Scorer,
+    Scores,
+    UnfinishedError,
+)
 from nvrerank_helpers.nim_standin.rounds import Embedding, Ranking, Scored, Ticket, form_round
-
-__all__ = [
-    "EmbeddingsUnavailableError",
-    "Engine",
-    "EngineStoppedError",
-    "InputTooLongError",
-    "Job",
-    "QueueFullError",
-    "Scored",
-    "Scorer",
-]
 
 logger = logging.getLogger("nvrerank_helpers.nim_standin")
 
@@ -53,6 +51,7 @@ class Engine:
         loaded: The scorer once it is loaded, or why it could not be; never done if the engine is closed before.
 
     Example:
+        >>> from nvrerank_helpers.nim_standin.jobs import Job
         >>> from nvrerank_helpers.nim_standin.scoring import RelevanceModel
         >>> engine = Engine(RelevanceModel.load)
         >>> engine.start()
@@ -104,6 +103,7 @@ class Engine:
 
         Raises:
             InputTooLongError: A pair is longer than the job allows, and may not be cut.
+            ScoreError: The scorer gave a passage no number.
             QueueFullError: Too many requests wait.
             EngineStoppedError: The engine was closed, could not load its scorer, or crashed.
         """
@@ -165,6 +165,8 @@ class Engine:
             if not self._stopping.is_set():
                 logger.exception("The engine stopped")
             self._stop(f"The engine stopped: {error!r}")
+            if not self.loaded.done():
+                self.loaded.set_exception(error)
         finally:
             scorer.close()
 
@@ -179,6 +181,7 @@ class Engine:
 
     def _next_round(self) -> Parts:
         with self._changed:
+            self._in_work = []  # else the texts of a round stay in memory until the next one
             idle = not self._queue
             self._changed.wait_for(lambda: self._queue or self._stopping.is_set())
         if idle:
@@ -192,20 +195,23 @@ class Engine:
         jobs = [ticket.part(texts) for ticket, texts in rankings]
         if jobs:
             for position, result in scorer.score_jobs(jobs, lambda position: rankings[position][0].gone):
-                self._deliver(rankings[position][0], result)
+                self._deliver(*rankings[position], _checked(result, rankings[position][1]))
         for ticket, texts in parts:
             if isinstance(ticket, Embedding) and not ticket.gone:
-                self._deliver(ticket, _embedded(scorer, ticket, texts))
+                self._deliver(ticket, texts, _embedded(scorer, ticket, texts))
 
-    def _deliver(self, ticket: Ticket, result: Any) -> None:
-        """Note that a part is done: answer the request with the last one, put it into the queue again before that."""
-        if isinstance(result, Exception):
+    def _deliver(self, ticket: Ticket, texts: slice, result: Any) -> None:
+        """Note what became of a part: answer the request after the last one, queue it again before that."""
+        if isinstance(result, UnfinishedError):
+            ticket.taken = texts.start
+        elif isinstance(result, Exception):
             self._finish(ticket, result)
             return
-        ticket.done.append(result)
-        if ticket.all_taken:
-            self._finish(ticket, ticket.result())
-            return
+        else:
+            ticket.done.append(result)
+            if ticket.all_taken:
+                self._finish(ticket, ticket.result())
+                return
         with self._changed:
             if not ticket.gone:
                 self._queue.append(ticket)
@@ -220,8 +226,14 @@ class Engine:
                 ticket.answer.set_result(result)
 
 
+def _checked(result: Result, texts: slice) -> Result | ScoreError:
+    if isinstance(result, Scores) and np.isnan(result.raw).any():
+        return ScoreError(texts.start + int(np.isnan(result.raw).argmax()))
+    return result
+
+
 def _embedded(scorer: Scorer, ticket: Embedding, texts: slice) -> Any:
     try:
         return scorer.embed(ticket.texts[texts], ticket.max_tokens)
-    except (EmbeddingsUnavailableError, InputTooLongError) as error:
+    except (EmbeddingsUnavailableError, InputTooLongError, UnfinishedError) as error:
         return error

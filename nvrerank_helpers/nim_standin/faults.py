@@ -8,26 +8,23 @@ import re
 import shlex
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from nvrerank_helpers.nim_standin.whole import Whole
 
 _RANKING_PATH = re.compile(r"/v1/ranking|/v1/retrieval/(.+/)?reranking")
 _INFERENCE_PATHS = {"/v1/chat/completions", "/v1/embeddings"}
-_MOST_SECONDS = 600
+MOST_SECONDS = 600
+"""The longest that a request is put off."""
+
 LARGEST_SEED = 2**32 - 1
 _RETRY_AFTER = "Input should be 1 to 64 printable ASCII characters without a blank at either end"
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_WHOLE = BeforeValidator(_whole)
-"""For an integer as JSON Schema has it: 7.0 is one, "7" is not."""
-
 Share = Annotated[float, Field(ge=0, le=1)]
-Times = Annotated[int, Field(ge=1, le=1_000_000), _WHOLE]
-Seconds = Annotated[float, Field(ge=0, le=_MOST_SECONDS)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), _WHOLE]
+Times = Annotated[int, Field(ge=1, le=1_000_000), Whole]
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Whole]
 Distribution = Literal["fixed", "uniform", "exponential", "lognormal"]
 RankingSpoil = Literal["unsorted", "missing", "duplicate", "out_of_range", "negative", "nan", "strings", "no_rankings"]
 Spoil = Literal[RankingSpoil, "html", "broken"]
@@ -62,7 +59,7 @@ class StatusFault(_AnyFault):
         'status=503 retry-after=2 share=0.05'
     """
 
-    status: Annotated[int, Field(ge=200, le=599), _WHOLE]
+    status: Annotated[int, Field(ge=200, le=599), Whole]
     retry_after: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,62}[!-~])?$")] | None = None
 
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from urllib.parse import urlsplit
@@ -31,6 +31,10 @@ MESSAGES = {
 }
 
 
+MOST_KEYS = 10_000
+"""Keys whose requests are counted; beyond it, those admitted longest ago begin again."""
+
+
 class Gateway:
     """Admits requests to the catalog's models, or refuses them as NVIDIA's gateway does.
 
@@ -45,7 +49,7 @@ class Gateway:
     def __init__(self, per_minute: int = REQUESTS_PER_MINUTE, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_minute = per_minute
         self._clock = clock
-        self._times: defaultdict[bytes, deque[float]] = defaultdict(deque)
+        self._times: dict[bytes, deque[float]] = {}  # of the keys in the order in which they were last admitted
 
     def admit(self, authorization: str | None) -> None:
         """Check a request's key and count it.
@@ -54,25 +58,48 @@ class Gateway:
             authorization: The header's value.
 
         Raises:
-            RefusalError: No key of the right form, one of `LESSON_KEYS`, or too many requests in this minute.
+            RefusalError: As of `check`, or too many requests in this minute.
+        """
+        if not self._in_time(self.check(authorization)):
+            raise RefusalError(Reason.TOO_MANY, MESSAGES[Reason.TOO_MANY])
+
+    def check(self, authorization: str | None) -> str:
+        """Check a request's key without counting it.
+
+        Args:
+            authorization: The header's value.
+
+        Returns:
+            The key.
+
+        Raises:
+            RefusalError: No key of the right form, or one of `LESSON_KEYS`.
         """
         match = BEARER.fullmatch(authorization or "")
-        reason = LESSON_KEYS.get(match[1]) if match else Reason.NO_KEY
-        if match and not reason and not self._in_time(match[1]):
-            reason = Reason.TOO_MANY
-        if reason:
+        if match is None:
+            raise RefusalError(Reason.NO_KEY, MESSAGES[Reason.NO_KEY])
+        if reason := LESSON_KEYS.get(match[1]):
             raise RefusalError(reason, MESSAGES[reason])
+        return match[1]
 
     def _in_time(self, key: str) -> bool:
         """Count a request of this key, unless its minute is full; keys are not kept, only their digests."""
-        now = self._clock()
-        times = self._times[blake2b(key.encode(), digest_size=16).digest()]
+        now, digest = self._clock(), blake2b(key.encode(), digest_size=16).digest()
+        times = self._times.get(digest, deque())
         while times and times[0] <= now - 60:
             times.popleft()
         if len(times) >= self.per_minute:
             return False
         times.append(now)
+        self._times.pop(digest, None)
+        self._times[digest] = times
+        self._forget(now - 60)
         return True
+
+    def _forget(self, begin: float) -> None:
+        """Drop the keys that were last admitted before this time, and those beyond `MOST_KEYS`."""
+        while (first := next(iter(self._times.items())))[1][-1] <= begin or len(self._times) > MOST_KEYS:
+            del self._times[first[0]]
 
 
 def hosted_models(path: str, served: Collection[str]) -> list[str]:

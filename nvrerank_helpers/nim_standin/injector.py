@@ -2,12 +2,16 @@
 
 import asyncio
 import http.client
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nvrerank_helpers.nim_standin import behaviour
+from nvrerank_helpers.nim_standin.behaviour import MAX_BODY_BYTES, NIM_1_10
 from nvrerank_helpers.nim_standin.faults import (
+    MOST_SECONDS,
     AnswerFault,
     FaultError,
     LaterFault,
@@ -21,9 +25,12 @@ from nvrerank_helpers.nim_standin.later import LaterAnswers
 from nvrerank_helpers.nim_standin.plan import Draw, Plan
 from nvrerank_helpers.nim_standin.sockets import reset_connection
 from nvrerank_helpers.nim_standin.spoiling import Answer, Header, spoilt
+from nvrerank_helpers.nim_standin.waiting import read_ahead, replayed, while_connected
 
 HEADER = "X-Stand-In-Fault"
 """In a request: faults of this request alone, one a line, in place of the plan's. In an answer: the fault it met."""
+
+AnswerWith = Callable[[int, str], behaviour.Answer]
 
 _NAME = HEADER.lower().encode()
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED}
@@ -39,16 +46,20 @@ class FaultInjector:
         app: The application behind it.
         plan: What to draw from.
         later: Where answers that were promised for later are kept.
+        answer_with: Words a status, given a message, as the service would.
 
     Example:
         >>> from fastapi import FastAPI
         >>> app = FaultInjector(FastAPI(), plan=Plan(), later=LaterAnswers())
     """
 
-    def __init__(self, app: ASGIApp, plan: Plan, later: LaterAnswers) -> None:
+    def __init__(
+        self, app: ASGIApp, plan: Plan, later: LaterAnswers, answer_with: AnswerWith = NIM_1_10.answer_with
+    ) -> None:
         self._app = app
         self._plan = plan
         self._later = later
+        self._answer_with = answer_with
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,15 +70,15 @@ class FaultInjector:
             draw = self._draw(scope)
         except FaultError as error:
             await _drain(receive)
-            await _error(400, f"{HEADER}: {error}").send(send)
+            await _http_answer(NIM_1_10.answer_with(400, f"{HEADER}: {error}")).send(send)
             return
         if draw.delay:
-            await asyncio.sleep(draw.delay)
+            receive = await _put_off(min(draw.delay, MOST_SECONDS), receive)
         if draw.fault is None:
             await self._app(scope, receive, send)
         elif isinstance(draw.fault, StatusFault):
             await _drain(receive)
-            await _marked(_status_answer(draw.fault), draw.fault).send(send)
+            await _marked(self._status_answer(draw.fault), draw.fault).send(send)
         elif isinstance(draw.fault, ResetFault):
             await self._break_off(draw.fault, scope, receive, send)
         else:
@@ -89,6 +100,13 @@ class FaultInjector:
             await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
         await reset_connection(scope, receive)
 
+    def _status_answer(self, fault: StatusFault) -> Answer:
+        headers = [(b"retry-after", fault.retry_after.encode())] if fault.retry_after else []
+        if fault.status in _WITHOUT_BODY:
+            return Answer(fault.status, headers)
+        name = http.client.responses.get(fault.status, "this status")
+        return _http_answer(self._answer_with(fault.status, f"{name}: a fault was set on the stand-in"), headers)
+
     def _changed(self, answer: Answer, fault: AnswerFault | LaterFault, draw: Draw) -> Answer:
         if answer.status != HTTPStatus.OK:
             return answer
@@ -103,17 +121,20 @@ def _marked(answer: Answer, fault: Outcome) -> Answer:
     return Answer(answer.status, [*answer.headers, (_NAME, str(fault).encode())], answer.body)
 
 
-def _status_answer(fault: StatusFault) -> Answer:
-    headers = [(b"retry-after", fault.retry_after.encode())] if fault.retry_after else []
-    if fault.status in _WITHOUT_BODY:
-        return Answer(fault.status, headers)
-    name = http.client.responses.get(fault.status, "this status")
-    return _error(fault.status, f"{name}: a fault was set on the stand-in", headers)
+async def _put_off(seconds: float, receive: Receive) -> Receive:
+    """Wait as long as the client does; its body is read first, for only behind it the server tells that it left."""
+    messages = await read_ahead(receive, MAX_BODY_BYTES)
+    if not messages[-1].get("more_body", False):  # one that is too long is refused without delay
+        await while_connected(receive, asyncio.sleep(seconds))
+    return replayed(messages, receive)
 
 
-def _error(status: int, message: str, headers: list[Header] | None = None) -> Answer:
-    body = to_json({"object": "error", "message": message})
-    return Answer(status, headers or []).with_body(body, b"application/json")
+def _http_answer(worded: behaviour.Answer, headers: Sequence[Header] = ()) -> Answer:
+    told = [(name.lower().encode(), value.encode()) for name, value in worded.headers.items()]
+    answer = Answer(worded.status, [*told, *headers])
+    if isinstance(worded.body, dict):
+        return answer.with_body(to_json(worded.body), b"application/json")
+    return answer.with_body((worded.body or "").encode(), b"text/plain; charset=utf-8" if worded.body else None)
 
 
 async def _drain(receive: Receive) -> None:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from nvrerank_helpers.nim_standin.behaviour import MAX_TOKENS, Truncate
 
+LARGEST_LOGIT = 65504.0
+"""The largest number of float16."""
+
 
 class InputTooLongError(ValueError):
     """A text, or a query with its passage, has more tokens than the model takes, and cutting it is forbidden."""
@@ -20,6 +23,18 @@ class InputTooLongError(ValueError):
 
 class EmbeddingsUnavailableError(RuntimeError):
     """The scorer judges pairs and has no vectors of single texts."""
+
+
+class UnfinishedError(Exception):
+    """A text is so long that word-piecing it takes several rounds: ask again, and it goes on where it stopped."""
+
+
+class ScoreError(RuntimeError):
+    """The scorer gave a passage a score that is no number."""
+
+    def __init__(self, passage: int) -> None:
+        super().__init__(f"The scorer gave no number (NaN) for passage {passage}")
+        self.passage = passage
 
 
 @dataclass(frozen=True)
@@ -61,17 +76,19 @@ class Scores:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Raw scores through the line, rounded to float16 as a NIM's are."""
+        """Raw scores through the line, rounded to float16 as a NIM's are; what is beyond its range becomes its end."""
         line = self.slope * self.raw + self.intercept
-        return line.astype(np.float16).astype(np.float32)
+        return line.clip(-LARGEST_LOGIT, LARGEST_LOGIT).astype(np.float16).astype(np.float32)
+
+
+Result = Scores | InputTooLongError | UnfinishedError
+"""What becomes of a job in one round."""
 
 
 class Scorer(Protocol):
     """Judges passages; the engine calls it from one thread."""
 
-    def score_jobs(
-        self, jobs: Sequence[Job], gone: Callable[[int], bool]
-    ) -> Iterator[tuple[int, Scores | InputTooLongError]]:
+    def score_jobs(self, jobs: Sequence[Job], gone: Callable[[int], bool]) -> Iterator[tuple[int, Result]]:
         """Score several jobs together.
 
         Args:
@@ -79,7 +96,8 @@ class Scorer(Protocol):
             gone: Whether nobody waits for the job at this position any more; safe to call from any thread.
 
         Yields:
-            The position of a job and its result, as soon as that job is complete. Jobs that are gone are left out.
+            The position of a job and its result, as soon as that job is complete. Jobs that are gone are left out; one
+            whose result is an `UnfinishedError` is asked again in a later round.
         """
         ...
 
@@ -96,6 +114,7 @@ class Scorer(Protocol):
         Raises:
             EmbeddingsUnavailableError: This scorer has no vectors.
             InputTooLongError: A text is longer than `max_tokens`.
+            UnfinishedError: A text is so long that this takes several rounds.
         """
         ...
 

@@ -8,16 +8,25 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from nvrerank_helpers.catalog import LATER_PATH
+from nvrerank_helpers.nim_standin.cache import ByteCache
 from nvrerank_helpers.nim_standin.spoiling import Answer
 
-MOST_KEPT = 1024
-"""Answers that nobody fetches are forgotten, the oldest first, beyond this number."""
+MOST_BYTES = 64 * 2**20
+"""Answers that nobody fetches are forgotten beyond this size, those that nobody asked for longest first."""
+
+OVERHEAD = 64 * 2**10
+"""Bytes that every answer counts for besides its body: it bounds their number to 1024."""
 
 
 @dataclass(frozen=True)
 class _Kept:
     answer: Answer
     ready_at: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the answer counts for."""
+        return len(self.answer.body) + OVERHEAD
 
 
 class LaterAnswers:
@@ -31,14 +40,12 @@ class LaterAnswers:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._kept: ByteCache[_Kept] = ByteCache(MOST_BYTES)
 
     def keep(self, answer: Answer, seconds: float) -> Answer:
         """Keep an answer, and return the promise to send in its place: 202, its id in `NVCF-REQID`, no body."""
         request_id = str(uuid.uuid4())
-        self._kept[request_id] = _Kept(answer, time.monotonic() + seconds)
-        while len(self._kept) > MOST_KEPT:
-            del self._kept[next(iter(self._kept))]
+        self._kept.put(request_id, _Kept(answer, time.monotonic() + seconds))
         return _promise(request_id)
 
     def fetch(self, request_id: str) -> Answer | None:
@@ -48,7 +55,8 @@ class LaterAnswers:
             return None
         if time.monotonic() < kept.ready_at:
             return _promise(request_id)
-        return self._kept.pop(request_id).answer
+        self._kept.pop(request_id)
+        return kept.answer
 
 
 def _promise(request_id: str) -> Answer:

@@ -16,6 +16,7 @@ from nvrerank_helpers.nim_standin.behaviour import Reason, RefusalError
 from nvrerank_helpers.nim_standin.jobs import Job
 from nvrerank_helpers.nim_standin.openai_schemas import (
     CHAT_MODEL,
+    CONTEXT_WINDOW,
     EMBEDDING_MODEL,
     Answer,
     ChatCompletion,
@@ -27,6 +28,7 @@ from nvrerank_helpers.nim_standin.openai_schemas import (
     TokenUsage,
 )
 from nvrerank_helpers.nim_standin.schemas import Usage, body_of, read
+from nvrerank_helpers.nim_standin.sentences import Sentence
 from nvrerank_helpers.nim_standin.service import Service
 from nvrerank_helpers.nim_standin.waiting import while_connected
 
@@ -34,9 +36,6 @@ __all__ = ["BODIES", "CHAT_MODEL", "EMBEDDING_MODEL", "openai_router"]
 
 BODIES = (ChatRequest, EmbeddingRequest)
 """What the routes take; the document of the API has to hold their schemas."""
-
-CONTEXT_WINDOW = 16_384
-"""Most tokens of a conversation; the chat model's token is a word."""
 
 EMBEDDING_TOKENS = 512
 """Most tokens of one text to embed, special tokens included: as many as the model has positions."""
@@ -69,7 +68,7 @@ def openai_router(service: Service) -> APIRouter:
     async def complete(request: Request) -> ChatCompletion | StreamingResponse:
         body = await read(request, ChatRequest)
         _check_model(body.model, CHAT_MODEL)
-        completion = await while_connected(request, _complete(service, body))
+        completion = await while_connected(request.receive, _complete(service, body))
         if body.stream:
             return StreamingResponse(_events(completion, body), media_type="text/event-stream")
         return completion
@@ -78,7 +77,7 @@ def openai_router(service: Service) -> APIRouter:
     async def embed(request: Request) -> EmbeddingResponse:
         body = await read(request, EmbeddingRequest)
         _check_model(body.model, EMBEDDING_MODEL)
-        return await while_connected(request, _embed(service, body))
+        return await while_connected(request.receive, _embed(service, body))
 
     return router
 
@@ -89,12 +88,9 @@ def _check_model(asked: str, served: str) -> None:
 
 
 async def _complete(service: Service, body: ChatRequest) -> ChatCompletion:
-    messages = [chat.Message(message.role, message.text) for message in body.messages]
-    asked = sum(len(message.text.split()) for message in messages)
-    if asked > CONTEXT_WINDOW:
-        message = f"Input length {asked} exceeds maximum allowed token size {CONTEXT_WINDOW}"
-        raise RefusalError(Reason.TOO_LONG, message)
-    answer = await _answer(service, messages)
+    async with service.limits():
+        asked, prompt, found = await asyncio.to_thread(_read_conversation, body)
+        answer = await _answer(service, prompt, found)
     pieces, reason = chat.cut(answer, body.stops, body.max_completion_tokens or body.max_tokens)
     return ChatCompletion(
         id=f"chatcmpl-{uuid.uuid4().hex}",
@@ -105,9 +101,18 @@ async def _complete(service: Service, body: ChatRequest) -> ChatCompletion:
     )
 
 
-async def _answer(service: Service, messages: Sequence[chat.Message]) -> str:
+def _read_conversation(body: ChatRequest) -> tuple[int, chat.Prompt, list[Sentence]]:
+    """Return the number of words, what is asked, and what may be quoted."""
+    messages = [chat.Message(message.role, message.text) for message in body.messages]
+    asked = sum(len(message.text.split()) for message in messages)
+    if asked > CONTEXT_WINDOW:
+        message = f"Input length {asked} exceeds maximum allowed token size {CONTEXT_WINDOW}"
+        raise RefusalError(Reason.TOO_LONG, message)
     prompt = chat.read_prompt(messages)
-    found = await asyncio.to_thread(chat.candidates, prompt)
+    return asked, prompt, chat.candidates(prompt)
+
+
+async def _answer(service: Service, prompt: chat.Prompt, found: Sequence[Sentence]) -> str:
     if not found or not prompt.question:
         return chat.compose(prompt, [], [])
     scored = await service.score(Job(prompt.question, chat.texts_to_judge(found)))
@@ -134,9 +139,10 @@ def _event(data: dict[str, Any]) -> str:
 
 async def _embed(service: Service, body: EmbeddingRequest) -> EmbeddingResponse:
     texts = body.texts
-    if body.truncate == "END":
-        texts = await asyncio.gather(*(_cut_to_fit(service, text) for text in texts))
-    vectors, tokens = await service.embed(texts, EMBEDDING_TOKENS)
+    async with service.limits():
+        if body.truncate == "END":
+            texts = await asyncio.gather(*(_cut_to_fit(service, text) for text in texts))
+        vectors, tokens = await service.embed(texts, EMBEDDING_TOKENS)
     rows = vectors.astype("<f4")
     encoded = [base64.b64encode(row).decode() if body.encoding_format == "base64" else row.tolist() for row in rows]
     return EmbeddingResponse(

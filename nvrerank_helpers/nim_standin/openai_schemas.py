@@ -12,8 +12,12 @@ from pydantic_core import PydanticCustomError
 
 from nvrerank_helpers.nim_standin.chat import FinishReason
 from nvrerank_helpers.nim_standin.schemas import ModelName, Text, Usage
+from nvrerank_helpers.nim_standin.whole import Whole
 
 CHAT_MODEL = "stand-in/extractive-qa"
+CONTEXT_WINDOW = 16_384
+"""Most tokens of a conversation with it; its token is a word."""
+
 EMBEDDING_MODEL = "stand-in/all-minilm-l6-v2"
 
 DIMENSIONS = 384
@@ -23,7 +27,7 @@ MAX_MESSAGES = 256
 """Most messages of a conversation, and parts of a message."""
 
 MAX_MESSAGE = 200_000
-"""Most characters of one message; the chat model reads fewer."""
+"""Most characters of one message, all its parts together; the chat model reads fewer."""
 
 
 def _one_or_many(value: object) -> str:
@@ -41,15 +45,9 @@ def _only_false(value: bool) -> bool:  # noqa: FBT001 - pydantic calls it
     return value
 
 
-def _whole(value: object) -> object:
-    """Take 1.0 for 1, as JSON Schema does."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 AnyText = Annotated[str, Field(max_length=MAX_MESSAGE)]
 OneOrMany = Discriminator(_one_or_many)
 Unsupported = Annotated[None, BeforeValidator(_unsupported)]
-Whole = BeforeValidator(_whole)
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1), Whole]
 FalseOnly = Annotated[bool, AfterValidator(_only_false), Field(json_schema_extra={"const": False})]
 
@@ -65,6 +63,12 @@ class TextPart(_Body):
     text: AnyText
 
 
+def _joined_length(content: str | list[TextPart]) -> str | list[TextPart]:
+    if not isinstance(content, str) and sum(len(part.text) + 1 for part in content) > MAX_MESSAGE + 1:
+        raise PydanticCustomError("message_too_long", f"The parts of a message have at most {MAX_MESSAGE:,} characters")
+    return content
+
+
 class ChatMessage(_Body):
     """One message of the conversation."""
 
@@ -73,6 +77,7 @@ class ChatMessage(_Body):
         Annotated[AnyText, Tag("one")]
         | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_MESSAGES), Tag("many")],
         OneOrMany,
+        AfterValidator(_joined_length),
     ]
 
     @property

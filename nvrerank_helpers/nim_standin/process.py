@@ -17,6 +17,9 @@ from nvrerank_helpers.errors import RerankError
 READY = "ready: "
 """What the child writes before its address, on a line of its own, once it can rank."""
 
+LISTENING = "listening: "
+"""The same with `--announce=listening`, once it takes connections."""
+
 GRACE_SECONDS = 3
 """How long open requests may take to finish when the service is told to stop."""
 
@@ -71,6 +74,8 @@ class StandIn:
         *options: Options of the command line, which `python -m nvrerank_helpers.nim_standin --help` lists; the port
             is a free one unless `--port` is among them.
         timeout: Seconds to wait until it can rank.
+        wait: Whether to wait for that. If not, it only listens, and loads while the caller goes on: what a client
+            sees of a NIM that was just started.
 
     Raises:
         StandInError: A part is not installed, the port is taken, or the model did not load in time.
@@ -81,14 +86,15 @@ class StandIn:
         http://127.0.0.1:40913/v1
     """
 
-    def __init__(self, *options: str, timeout: float = 60) -> None:
+    def __init__(self, *options: str, timeout: float = 60, wait: bool = True) -> None:
         check_installed()
-        command = [sys.executable, "-m", "nvrerank_helpers.nim_standin", "--stop-at-eof", "--port=0", *options]
+        early = () if wait else ("--announce=listening",)
+        command = [sys.executable, "-m", "nvrerank_helpers.nim_standin", "--stop-at-eof", "--port=0", *early, *options]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = _start(command, self._errors)
         atexit.register(self.close)
         try:
-            self.base_url = self._wait_until_ready(timeout)
+            self.base_url = self._announced(READY if wait else LISTENING, timeout)
         except BaseException:
             self.close()
             raise
@@ -125,16 +131,16 @@ class StandIn:
     ) -> None:
         self.close()
 
-    def _wait_until_ready(self, timeout: float) -> str:
+    def _announced(self, words: str, timeout: float) -> str:
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read_line, args=(self._process.stdout, lines), daemon=True).start()
         try:
             line = lines.get(timeout=timeout)
         except queue.Empty:
             raise StandInError(f"The stand-in was not ready after {timeout:g} s. {self._last_words()}") from None
-        if not line.startswith(READY):
+        if not line.startswith(words):
             raise StandInError(f"The stand-in could not start. {self._last_words()}")
-        return line.removeprefix(READY).strip()
+        return line.removeprefix(words).strip()
 
     def _last_words(self) -> str:
         self._errors.seek(0)

@@ -4,7 +4,7 @@ import codecs
 import re
 import time
 from collections import deque
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,12 +16,20 @@ MOST_REQUESTS = 100
 MOST_BODY_BYTES = 65_536
 """Of a longer body the beginning is kept; `body_bytes` tells its whole length."""
 
-# The hyphen may stand there as it is, in a URL's or in JSON's writing.
-_KEY = re.compile(r"(nvapi)(-|%2d|\\u002d)[\w%\\-]+", re.IGNORECASE)
+
+def _written(character: str) -> str:
+    """Match a character as it is, or in a URL's or in JSON's writing."""
+    codes = {f"{ord(case):02x}" for case in (character.lower(), character.upper())}
+    return "|".join([re.escape(character), *(form + code for code in sorted(codes) for form in ("%", r"\\u00"))])
+
+
+_KEY = re.compile("(" + "".join(f"(?:{_written(one)})" for one in "nvapi-") + r")[\w%\\-]+", re.IGNORECASE)
 # After the word `bearer`, prose goes on with words: a token is long, or has a digit in it.
 _BEARER = re.compile(r"(\bbearer)((?:\s|%20|\+)+)(?=\S{0,40}\d|\S{20})(?=\S{8})[\w.~%/+=-]+", re.IGNORECASE)
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-_SCHEME = re.compile(r"(\w+ +)?.*", re.DOTALL)
+_SECRET_NAME = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_SCHEME = re.compile(r"((?:bearer|basic|digest) +)?.*", re.IGNORECASE | re.DOTALL)
+_PARAMETER = re.compile(r"([?&]([^=&]*)=)[^&]+")
+_MEMBER = re.compile(r'("((?:[^"\\]|\\.){1,64})"\s*:\s*")(?:[^"\\]|\\.)+', re.DOTALL)
 
 
 class Recorded(BaseModel):
@@ -61,12 +69,19 @@ def redacted(text: str) -> str:
         >>> redacted('{"key": "nvapi-abc_123"}, sent as Bearer eyJhbGciOiJIUzI1NiJ9.e30')
         '{"key": "nvapi-…"}, sent as Bearer …'
     """
-    return _BEARER.sub(r"\1\2…", _KEY.sub(r"\1\2…", text))
+    return _BEARER.sub(r"\1\2…", _KEY.sub(r"\1…", text))
+
+
+def _without_named_secrets(pairs: re.Pattern[str], text: str) -> str:
+    """Replace values whose names tell that they are secret; `pairs` matches what stands before one, and its name."""
+    return pairs.sub(lambda pair: f"{pair[1]}…" if _SECRET_NAME.search(unquote(pair[2])) else pair[0], text)
 
 
 def _redacted_header(name: str, value: str) -> str:
     """Replace the whole value of a header that carries credentials, but for the name of their scheme."""
-    return _SCHEME.sub(r"\1…", value, count=1) if _SECRET_HEADER.search(name) else redacted(value)
+    if name.lower() in {"authorization", "proxy-authorization"}:
+        return _SCHEME.sub(r"\1…", value, count=1)
+    return "…" if _SECRET_NAME.search(name) else redacted(value)
 
 
 class _Entry:
@@ -105,10 +120,10 @@ class _Entry:
         return Recorded(
             number=self._number,
             method=scope["method"],
-            target=redacted((path + query).decode("latin-1")),
+            target=redacted(_without_named_secrets(_PARAMETER, (path + query).decode("latin-1"))),
             http_version=scope["http_version"],
             headers=[(name, _redacted_header(name, value)) for name, value in headers],
-            body=redacted(body),
+            body=redacted(_without_named_secrets(_MEMBER, body)),
             body_bytes=self._length,
             status=self._status,
             milliseconds=milliseconds,

@@ -1,7 +1,9 @@
 """The queue in front of the scorer: requests as tickets, and how a round is formed from those that wait.
 
 A round holds about `ROUND` characters of text, first come first served. What is larger than a round is done in parts
-and goes to the end of the queue between them: a small request never waits for all of a huge one.
+and goes to the end of the queue between them, so that a small request waits for parts of the huge ones before it, never
+for all of them. A part is at least one text, as long as it may be: a text beyond the limit of tokens is cut, or counted
+a slice a round, by the late-interaction scorer; a cross-encoder reads it whole.
 """
 
 import time

@@ -1,18 +1,22 @@
 """The bodies of ranking requests and answers as types, and how a body is read."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, MAX_PASSAGES
+from nvrerank_helpers.catalog import CATALOG, DEFAULT_MODEL, MAX_PASSAGES
 from nvrerank_helpers.nim_standin.behaviour import (
     MAX_BODY_BYTES,
     MAX_CHARACTERS,
     MAX_MODEL_NAME,
+    MAX_NAME,
+    MAX_PROBLEMS,
+    MAX_VALUES,
+    UNKNOWN_FIELD,
     Reason,
     RefusalError,
     Truncate,
@@ -21,6 +25,9 @@ from nvrerank_helpers.nim_standin.behaviour import (
 # A length is checked on valid Unicode only, so a lone surrogate is refused here too.
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 ModelName = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
+
+MOST_PASSAGES = max([MAX_PASSAGES, *(model.passage_limit for model in CATALOG.values())])
+"""Of any model; how many a model takes is checked once it is known to be served."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -69,8 +76,15 @@ class RankingRequest(BaseModel):
 
     model: ModelName
     query: Query
-    passages: Annotated[list[Passage], Field(min_length=1, max_length=MAX_PASSAGES)]
+    passages: Annotated[list[Passage], Field(min_length=1, max_length=MOST_PASSAGES)]
     truncate: Truncate | None = None
+
+
+class Error(BaseModel):
+    """Why a request was refused."""
+
+    object: Literal["error"] = "error"
+    message: str
 
 
 class Ranking(BaseModel):
@@ -106,20 +120,54 @@ async def read(request: Request, model: type[Model], *, strict: bool = False) ->
         The checked body.
 
     Raises:
-        RefusalError: It is too large, not called JSON, not JSON, or not of the type. The reason never repeats the
-            body's own text.
+        RefusalError: It is too large, not called JSON, not JSON, or not of the type. The reason may tell names of
+            fields, and whoever calls this that of a model; never a value.
     """
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise RefusalError(Reason.BODY_TOO_LARGE, f"The request body is larger than {MAX_BODY_BYTES:,} bytes")
+    content = await whole_body(request, MAX_BODY_BYTES)
     if "json" not in request.headers.get("content-type", ""):
         raise RefusalError(Reason.INVALID, "Send the body as JSON, with Content-Type: application/json")
+    # Where the parser runs, no other thread does: what would take it long is refused, and a thread would not help.
+    if _has_more_values(content, MAX_VALUES):
+        raise RefusalError(Reason.INVALID, f"The request body has more than {MAX_VALUES:,} values")
     try:
         return model.model_validate_json(content, extra="forbid" if strict else "ignore")
     except ValidationError as error:
         raise invalid(model, error.errors(include_url=False, include_input=False)) from None
+
+
+async def whole_body(request: Request, most_bytes: int) -> bytes:
+    """Read a request's body.
+
+    Args:
+        request: With its body unread.
+        most_bytes: What it may have.
+
+    Raises:
+        RefusalError: It has more, or says that it will have more.
+    """
+    too_large = RefusalError(Reason.BODY_TOO_LARGE, f"The request body is larger than {most_bytes:,} bytes")
+    if int(request.headers.get("content-length", 0)) > most_bytes:
+        raise too_large
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > most_bytes:
+            raise too_large
+    return bytes(content)
+
+
+def _has_more_values(content: bytes, limit: int) -> bool:
+    """Estimate from above how many values a JSON text has, as fast as memory is read."""
+    bare = content.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') > 4 * limit:  # names and texts
+        return True
+    outside = b"".join(bare.split(b'"')[::2])
+    return sum(map(outside.count, (b",", b"[", b"{"))) > limit
+
+
+def place_of(problem: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return where in a body a problem is, with no name longer than `MAX_NAME`."""
+    return tuple(part[:MAX_NAME] if isinstance(part, str) else part for part in problem["loc"])
 
 
 def invalid(model: type[BaseModel], problems: Sequence[ErrorDetails]) -> RefusalError:
@@ -130,20 +178,23 @@ def invalid(model: type[BaseModel], problems: Sequence[ErrorDetails]) -> Refusal
         problems: What was found, at least one.
 
     Returns:
-        The refusal: its message tells the first problem, its detail lists all of them.
+        The refusal: its message tells the first problem, its detail lists the first 20.
     """
     first = problems[0]
-    place = ".".join(map(str, first["loc"]))
+    place = ".".join(map(str, place_of(first)))
     unknown = first["type"] == "extra_forbidden"
     if unknown:
         known = ", ".join(_fields(model, first["loc"][:-1]))
-        message = f"{place}: unknown field, expected one of {known}"  # documented wording of 2.x
+        message = UNKNOWN_FIELD.format(field=place, known=known)
     elif first["type"] == "json_invalid":
         message = f"The request body is not valid JSON: {first['ctx']['error']}"
     else:
         message = f"{place}: {first['msg']}" if place else first["msg"]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    detail = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
+    detail = [
+        {"type": problem["type"], "loc": place_of(problem), "msg": problem["msg"]}
+        for problem in problems[:MAX_PROBLEMS]
+    ]
     return RefusalError(Reason.UNKNOWN_FIELD if unknown else Reason.INVALID, message + more, detail)
 
 

@@ -1,6 +1,7 @@
 """Which scorer `--scorer` names."""
 
 from collections.abc import Callable
+from functools import partial
 
 from nvrerank_helpers.nim_standin.jobs import Scorer
 
@@ -33,23 +34,23 @@ def scorer_loader(
         'RelevanceModel'
     """
     if text == LATE_INTERACTION:
-
-        def load_late_interaction() -> Scorer:
-            from nvrerank_helpers.nim_standin.scoring import RelevanceModel
-
-            return RelevanceModel.load(threads, cache_mb)
-
-        return load_late_interaction
+        return partial(_load_late_interaction, threads, cache_mb)
     model = text.removeprefix(CROSS_ENCODER)
     if model == text or not model:
         raise ValueError(
             f"There is no scorer {text!r}: choose {LATE_INTERACTION}, or {CROSS_ENCODER}<hub id or folder>, "
             f"for example {CROSS_ENCODER}cross-encoder/ms-marco-MiniLM-L6-v2"
         )
+    return partial(_load_cross_encoder, model, threads, trust_remote_code=trust_remote_code)
 
-    def load_cross_encoder() -> Scorer:
-        from nvrerank_helpers.nim_standin.cross_encoder import CrossEncoderScorer
 
-        return CrossEncoderScorer.load(model, threads, trust_remote_code=trust_remote_code)
+def _load_late_interaction(threads: int | None, cache_mb: int) -> Scorer:
+    from nvrerank_helpers.nim_standin.scoring import RelevanceModel
 
-    return load_cross_encoder
+    return RelevanceModel.load(threads, cache_mb)
+
+
+def _load_cross_encoder(model: str, threads: int | None, *, trust_remote_code: bool) -> Scorer:
+    from nvrerank_helpers.nim_standin.cross_encoder import CrossEncoderScorer
+
+    return CrossEncoderScorer.load(model, threads, trust_remote_code=trust_remote_code)

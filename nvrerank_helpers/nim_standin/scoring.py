@@ -6,7 +6,7 @@ SIGIR 2020). A line maps it to a logit. The score of a passage is bit for bit th
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from nvrerank_helpers.nim_standin.behaviour import MAX_TOKENS, Truncate
 from nvrerank_helpers.nim_standin.encoding import Encoded, Key, Pending, TextEncoder
-from nvrerank_helpers.nim_standin.jobs import InputTooLongError, Job, Scores
-
-__all__ = ["InputTooLongError", "RelevanceModel", "Scores"]
+from nvrerank_helpers.nim_standin.jobs import InputTooLongError, Job, Result, Scores, UnfinishedError
 
 LOGIT_SLOPE, LOGIT_INTERCEPT = 5.9, -8.7
 """logit = slope * raw + intercept: logistic regression on the development questions (`tools/questions.py fit`)."""
@@ -104,14 +102,16 @@ class RelevanceModel:
         Raises:
             InputTooLongError: A pair is longer than `max_tokens` and `truncate` is "NONE"; nothing was scored.
         """
-        [(_, result)] = self.score_jobs([Job(query, passages, max_tokens, truncate)])
+        result: Result = UnfinishedError()
+        while isinstance(result, UnfinishedError):
+            [(_, result)] = self.score_jobs([Job(query, passages, max_tokens, truncate)])
         if isinstance(result, InputTooLongError):
             raise result
         return result
 
     def score_jobs(
         self, jobs: Sequence[Job], gone: Callable[[int], bool] = lambda _: False
-    ) -> Iterator[tuple[int, Scores | InputTooLongError]]:
+    ) -> Iterator[tuple[int, Result]]:
         """Score several jobs together; a text that several of them need is encoded once.
 
         Args:
@@ -126,7 +126,7 @@ class RelevanceModel:
             try:
                 if not gone(position):
                     plans[position] = self._plan(job)
-            except InputTooLongError as error:
+            except (InputTooLongError, UnfinishedError) as error:
                 yield position, error
         pending = {text.key: text for plan in plans.values() for text in plan.pending}
         wanted: defaultdict[Key, set[int]] = defaultdict(set)
@@ -155,13 +155,16 @@ class RelevanceModel:
 
         Raises:
             InputTooLongError: A text is longer than `max_tokens`.
+            UnfinishedError: A text is so long that this takes several calls; the next one goes on.
         """
         found = self._encoder.find(texts, max_tokens - TEXT_SPECIALS)
-        _forbid_cutting(found.values(), TEXT_SPECIALS, max_tokens)
+        for text, known in found.items():
+            if not known.whole:
+                raise InputTooLongError(self._encoder.count(text) + TEXT_SPECIALS, max_tokens)
         pending = {text.key: text for text in found.values() if isinstance(text, Pending)}
         encoded = dict(self._encoder.encode_all(pending.values()))
         means = {text: _mean(_finished(known, encoded)) for text, known in found.items()}
-        tokens = sum(found[text].length + TEXT_SPECIALS for text in texts)
+        tokens = sum(len(found[text].ids) + TEXT_SPECIALS for text in texts)
         return np.array([means[text] for text in texts], dtype=np.float32), tokens
 
     def close(self) -> None:
@@ -172,7 +175,10 @@ class RelevanceModel:
         question = self._encoder.find([job.query], job.max_tokens - PAIR_SPECIALS)[job.query]
         passages = self._encoder.find(job.passages, job.max_tokens - PAIR_SPECIALS - len(question.ids))
         if job.truncate == "NONE":
-            _forbid_cutting(passages.values(), question.length + PAIR_SPECIALS, job.max_tokens)
+            for text, known in passages.items():
+                if not (question.whole and known.whole):
+                    length = self._encoder.count(job.query) + self._encoder.count(text) + PAIR_SPECIALS
+                    raise InputTooLongError(length, job.max_tokens)
         return Plan(job, question, passages)
 
     def _judge(self, plan: Plan, encoded: Mapping[Key, Encoded]) -> Scores:
@@ -189,12 +195,6 @@ class RelevanceModel:
             LOGIT_SLOPE,
             LOGIT_INTERCEPT,
         )
-
-
-def _forbid_cutting(texts: Iterable[Encoded | Pending], others: int, limit: int) -> None:
-    for text in texts:
-        if text.length + others > limit:
-            raise InputTooLongError(text.length + others, limit)
 
 
 def _finished(text: Encoded | Pending, encoded: Mapping[Key, Encoded]) -> Encoded:

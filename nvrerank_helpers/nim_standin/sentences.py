@@ -5,7 +5,7 @@ is proportional to its length.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import dropwhile, pairwise, takewhile
 
@@ -135,22 +135,25 @@ def _title(paragraph: str) -> tuple[str, str]:
 
 def _units(paragraphs: list[str]) -> Iterator[str]:
     """Split the paragraphs of one passage; a sentence that ends in a colon goes with the code that it introduces."""
-    lead, indent = "", 0
+    lead: list[str] = []
+    indent = 0
     for paragraph in paragraphs:
         for is_code, part in _parts(paragraph, indent if lead else None):
             if is_code:
-                lead = f"{lead}\n{part}" if lead else ""
+                if lead:
+                    lead.append(part)
                 continue
             yield from _illustrated(lead)
             *units, last = _split(part)
-            lead, indent = last if last.endswith(":") else "", _indent(part)
+            lead, indent = [last] if last.endswith(":") else [], _indent(part)
             yield from filter(_is_readable, units if lead else [*units, last])
     yield from _illustrated(lead)
 
 
-def _illustrated(lead: str) -> list[str]:
+def _illustrated(lead: Sequence[str]) -> list[str]:
     """Keep a sentence with its code; one whose code did not come is nothing by itself."""
-    return [lead] if "\n" in lead and _is_readable(lead) else []
+    unit = "\n".join(lead)
+    return [unit] if len(lead) > 1 and _is_readable(unit) else []
 
 
 def _parts(paragraph: str, indent: int | None) -> Iterator[tuple[bool, str]]:
@@ -184,6 +187,8 @@ def _split(prose: str) -> list[str]:
 
 
 def _is_readable(unit: str) -> bool:
+    if len(unit) > MAX_CHARACTERS:
+        return False
     words = WORD.findall(unit)
     has_mostly_letters = 2 * sum(map(len, words)) > len("".join(unit.split()))
-    return len(words) >= MIN_WORDS and len(unit) <= MAX_CHARACTERS and has_mostly_letters and "::=" not in unit
+    return len(words) >= MIN_WORDS and has_mostly_letters and "::=" not in unit

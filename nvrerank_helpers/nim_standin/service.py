@@ -18,14 +18,15 @@ from nvrerank_helpers.nim_standin.behaviour import (
     Reason,
     RefusalError,
 )
-from nvrerank_helpers.nim_standin.engine import Engine, EngineStoppedError, QueueFullError, Scored
+from nvrerank_helpers.nim_standin.engine import Engine, EngineStoppedError, QueueFullError
 from nvrerank_helpers.nim_standin.gateway import Gateway
-from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Scores
+from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, ScoreError, Scores
 from nvrerank_helpers.nim_standin.later import LaterAnswers
 from nvrerank_helpers.nim_standin.metrics import Metrics
 from nvrerank_helpers.nim_standin.pictures import ImagesNotInstalledError, PageReader, PictureError
 from nvrerank_helpers.nim_standin.plan import Plan
 from nvrerank_helpers.nim_standin.recorder import Records
+from nvrerank_helpers.nim_standin.rounds import Scored
 from nvrerank_helpers.nim_standin.schemas import Passage, Ranking, RankingRequest, RankingResponse, Usage
 
 
@@ -88,7 +89,7 @@ class Service:
         """
         truncate = request.truncate or self.behaviour.default_truncate
         self._check(request, models)
-        async with self._limits():
+        async with self.limits():
             texts = [await self._text(passage, number) for number, passage in enumerate(request.passages)]
             job = Job(request.query.text, texts, max_tokens=self.token_limit(request.model), truncate=truncate)
             return _response((await self.score(job)).scores)
@@ -99,7 +100,7 @@ class Service:
         Raises:
             RefusalError: The pair is too long, too many wait, it took too long, or the engine does not work.
         """
-        async with self._limits():
+        async with self.limits():
             scored = await self.engine.score(job, self.behaviour.queue_limit)
         self.metrics.scored(scored)
         return scored
@@ -110,11 +111,11 @@ class Service:
         Raises:
             RefusalError: The scorer has no vectors, it took too long, or the engine does not work.
         """
-        async with self._limits():
+        async with self.limits():
             return await self.engine.embed(texts, max_tokens)
 
     @asynccontextmanager
-    async def _limits(self) -> AsyncIterator[None]:
+    async def limits(self) -> AsyncIterator[None]:
         """Give up after the time limit, and turn what the engine raises into refusals."""
         if trouble := self.engine.trouble():
             raise RefusalError(Reason.NOT_READY, trouble)
@@ -131,6 +132,8 @@ class Service:
             raise RefusalError(Reason.QUEUE_FULL, str(error)) from None
         except EngineStoppedError as error:
             raise RefusalError(Reason.NOT_READY, str(error)) from None
+        except ScoreError as error:
+            raise RefusalError(Reason.NO_SCORE, str(error)) from None
         except EmbeddingsUnavailableError as error:
             raise RefusalError(Reason.NOT_INSTALLED, str(error)) from None
 

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from nvrerank_helpers.nim_standin.cross_encoder import PROMPTS, CrossEncoderError, CrossEncoderScorer
-from nvrerank_helpers.nim_standin.engine import EmbeddingsUnavailableError, Engine, InputTooLongError, Job
-from nvrerank_helpers.nim_standin.jobs import Scores
+from nvrerank_helpers.nim_standin.engine import Engine
+from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Scores
 from nvrerank_helpers.nim_standin.scorers import scorer_loader
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
