@@ -19,7 +19,8 @@ class Key:
 
     Attributes:
         secret: The key; its text is only reached through `get_secret_value()`.
-        inherited: Whether it was found in the environment. An inherited key goes to NVIDIA's hosts only.
+        inherited: Whether it was found in the environment. An inherited key goes to the API catalog only,
+            or to the service on this machine that plays it.
     """
 
     secret: SecretStr
@@ -53,7 +54,7 @@ def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = 
 
 
 def key_for(target: Endpoint, given: SecretStr | None) -> SecretStr | None:
-    """Return the key to send: one from the environment goes to the API catalog and nowhere else.
+    """Return the key to send: one from the environment goes to the API catalog, or to what plays it here, only.
 
     Args:
         target: Where the request goes.

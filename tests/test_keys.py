@@ -1,7 +1,8 @@
 import pytest
 from pydantic import SecretStr
 
-from nvrerank_helpers.keys import find_key, redact
+from nvrerank_helpers.catalog import endpoint
+from nvrerank_helpers.keys import find_key, key_for, redact
 
 ENVIRONMENT = {"NVIDIA_API_KEY": "nvapi-from-the-environment"}
 
@@ -38,3 +39,10 @@ def test_a_key_is_not_in_its_repr():
 
 def test_redact_replaces_every_key():
     assert redact("a nvapi-abc_D-1 and nvapi-2.") == "a nvapi-… and nvapi-…."
+
+
+def test_a_key_from_the_environment_goes_to_the_service_on_this_machine_that_plays_the_catalog(monkeypatch):
+    monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-inherited")
+    played = endpoint(None, None, {"NVRERANK_CATALOG_URL": "http://127.0.0.1:5000"})
+    assert key_for(played, None).get_secret_value() == "nvapi-inherited"
+    assert key_for(endpoint("http://127.0.0.1:5000", None), None) is None
