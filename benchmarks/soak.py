@@ -28,7 +28,7 @@ from nvrerank_helpers.pydocs import load_passages, load_questions
 CLIENTS = 16
 QUERIES, PASSAGES = 20, 400
 MOST_GROWTH = 0.10
-WARM_UP = 0.1  # share of the time before memory is measured: caches fill, threads start
+WARM_UP, LEAST_WARM_UP = 0.1, 60.0  # share of the time, and seconds, before memory is measured: caches fill
 FAULT_HEADER = "X-Stand-In-Fault"
 FAULTED = 0.2  # share of the rankings
 FAULTS = (
@@ -154,7 +154,7 @@ class Soak:
 
 async def memory(process: psutil.Process, start: float, until: float) -> list[float]:
     """Sample the service's memory in MB from the end of the warm-up on."""
-    await asyncio.sleep((until - start) * WARM_UP)
+    await asyncio.sleep(min(max((until - start) * WARM_UP, LEAST_WARM_UP), (until - start) / 2))
     samples = []
     while time.monotonic() < until:
         samples.append(process.memory_info().rss / 1e6)
