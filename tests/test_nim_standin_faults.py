@@ -267,29 +267,27 @@ async def test_any_status_can_be_sent(standin: TinyStandIn, client: httpx.AsyncC
     assert (await client.post(RANKING, json=BODY)).status_code == status
 
 
-async def test_a_delay_comes_before_the_answer(
-    standin: TinyStandIn, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[float] = []
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the injector would have slept."""
+    seconds_each: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        waited.append(seconds)
+        seconds_each.append(seconds)
 
     monkeypatch.setattr(injector.asyncio, "sleep", sleep)
+    return seconds_each
+
+
+async def test_a_delay_comes_before_the_answer(
+    standin: TinyStandIn, client: httpx.AsyncClient, waited: list[float]
+) -> None:
     standin.inject("delay=fixed seconds=3 times=1")
     assert [(await client.post(RANKING, json=BODY)).status_code for _ in range(2)] == [200, 200]
     assert waited == [3]
 
 
-async def test_a_delay_has_an_end(
-    standin: TinyStandIn, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(injector.asyncio, "sleep", sleep)
+async def test_a_delay_has_an_end(standin: TinyStandIn, client: httpx.AsyncClient, waited: list[float]) -> None:
     standin.inject("delay=fixed seconds=600", "delay=fixed seconds=600")
     assert (await client.post(RANKING, json=BODY)).status_code == 200
     assert waited == [600]

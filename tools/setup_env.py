@@ -159,9 +159,14 @@ def uv_settings(env: Mapping[str, str], pip_config: str) -> dict[str, str]:
     return settings
 
 
+def uv_environment() -> dict[str, str]:
+    """Return the environment variables for uv on this machine."""
+    config = subprocess.run([PYTHON, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    return uv_settings(os.environ, config.stdout)
+
+
 def uv_sync(options: list[object]) -> None:
     """Make the environment's packages those of the lock with uv, which is ten times as fast as pip."""
-    config = subprocess.run([PYTHON, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     # Copies: NLTK, which LlamaIndex splits sentences with, refuses to read files that are hard links.
     command = [
         UV,
@@ -175,7 +180,7 @@ def uv_sync(options: list[object]) -> None:
         PYTHON,
         LOCK,
     ]
-    run(command, uv_settings(os.environ, config.stdout))
+    run(command, uv_environment())
 
 
 def install_lock() -> None:

@@ -6,12 +6,11 @@ holds the course, the project itself is installed too. A step that is done is no
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from setup_advice import SetupError
-from setup_env import PYTHON, ROOT, UV, digest, run, say, uv_settings
+from setup_env import PYTHON, ROOT, UV, digest, run, say, uv_environment
 
 LOCKS = ROOT / "locks"
 ENVIRONMENTS = ROOT / "build" / "envs"
@@ -39,10 +38,7 @@ def make(name: str) -> Path:
     if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == digest(lock):
         return python
     say(f"Set-up: the packages in locks/{lock.name} into build/envs/{name}")
-    pip_config = subprocess.run(
-        [PYTHON, "-I", "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
-    env = uv_settings(os.environ, pip_config.stdout)
+    env = uv_environment()
     run([UV, "venv", "--quiet", "--clear", "--no-project", "--python", PYTHON, folder], env)
     options = ["--system-certs", "--python", python]
     run([UV, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--link-mode=copy", *options, lock], env)
