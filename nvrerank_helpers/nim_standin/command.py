@@ -98,7 +98,9 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="let code that comes with a cross-encoder's weights run"
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="cores to use (default: all)")
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="cores to use (default: those this process may use)"
+    )
     parser.add_argument("--cache-mb", type=_positive, default=256, metavar="N", help="memory for known passages")
     parser.add_argument(
         "--load-seconds", type=_seconds, default=0.0, metavar="N", help="make the loading phase longer, for a lesson"

@@ -4,7 +4,6 @@ Every text is encoded alone, never in a padded batch: that is faster on a CPU, a
 same whatever else is encoded at the time. Threads share the cores out by text.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from nvrerank_helpers.nim_standin.cache import ByteCache
+from nvrerank_helpers.nim_standin.cores import available_cores
 from nvrerank_helpers.nim_standin.weights import load_encoder, load_tokenizer, weights_folder
 from nvrerank_helpers.nim_standin.word_pieces import WordPieces
 
@@ -184,21 +184,6 @@ class TextEncoder:
     def close(self) -> None:
         """Give up the texts that wait to be encoded."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use: containers and `taskset` often give it fewer than there are.
-
-    Returns:
-        The number, at least 1.
-
-    Example:
-        >>> available_cores() >= 1
-        True
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _digest(text: str) -> bytes:

@@ -7,7 +7,6 @@ than words: a figure without text is an empty page here.
 """
 
 import base64
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from nvrerank_helpers.nim_standin.cache import ByteCache
+from nvrerank_helpers.nim_standin.cores import available_cores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,7 +98,7 @@ class PageReader:
     answered without waiting.
 
     Args:
-        threads: Cores to use; all of them if None.
+        threads: Cores to use; those that this process may use if None.
         cache_mb: Memory for the words of pages read before, in MiB.
 
     Example:
@@ -109,7 +109,7 @@ class PageReader:
     """
 
     def __init__(self, threads: int | None = None, cache_mb: int = 16) -> None:
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or available_cores()
         self._cache: ByteCache[Words] = ByteCache(cache_mb * 2**20)
         self._lock = Lock()
         self._ocr: Any = None
