@@ -12,6 +12,7 @@ import nvrerank_helpers
 PACKAGE = Path(nvrerank_helpers.__file__).parent
 ORDER = [
     "errors",
+    "extras",
     "catalog",
     "keys",
     "protocol",

@@ -14,6 +14,7 @@ from pathlib import Path
 from setup_env import LOCK, PROJECT, ROOT, UV
 
 LOCKS = ROOT / "locks"
+BEYOND = ["production", "lancedb", "postgres", "ray", "images", "pages", "dev-beyond"]  # for notebooks 08 and later
 PINNED = re.compile(r"^[a-z0-9._-]+==[^\\\n]+", re.MULTILINE)
 UNWANTED = re.compile(r"://|^--|^ *-[^-]", re.MULTILINE)
 TORCH = re.compile(r"^(torch|sentence-transformers)==", re.MULTILINE)
@@ -57,7 +58,8 @@ def main() -> int:
         same = Path(folder) / "constraints.txt"
         same.write_text("\n".join(PINNED.findall(LOCK.read_text(encoding="utf-8"))), encoding="utf-8")
         beside = ["--no-annotate", *course, "-c", str(same), *upgrade]
-        compiled(LOCKS / "images.lock", PROJECT, [*beside, "--extra", "images"])
+        beyond = [option for extra in BEYOND for option in ("--extra", extra)]
+        compiled(LOCKS / "beyond.lock", PROJECT, [*beside, *beyond])
         compiled(LOCKS / "book.lock", PROJECT, [*beside, "--extra", "book"])
         compiled(LOCKS / "cross-encoder.lock", PROJECT, [*beside, "--extra", "cross-encoder"], with_torch=True)
     compiled(LOCKS / "clients.lock", LOCKS / "clients.in", ["--no-annotate", *upgrade])
