@@ -3,9 +3,11 @@ PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
 SIDE := $(BIN)/python tools/side_env.py
+BEYOND := build/envs/beyond/$(notdir $(BIN))
+PATHS := $(BIN)/python tools/notebooks.py paths
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-services test-extras clients lint notebooks book test-browser bench soak lock clean
+.PHONY: help setup extras demo lab test test-services test-extras clients lint notebooks book test-browser bench soak lock clean
 
 help: ## show this help
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,19 +27,26 @@ demo: setup ## rerank every test question in the terminal and print what it gain
 lab: setup ## open the course in JupyterLab (for its options: make lab ARGS="--port 9000")
 	$(BIN)/python tools/lab.py $(ARGS)
 
+extras: setup ## add to .venv what notebooks 08 and later need
+	$(BIN)/python tools/extras.py
+
 test: lint ## run every check: lint, types, unit tests, every notebook as it is and with its exercises solved
 	$(BIN)/python tools/notebooks.py check
 	$(BIN)/pytest --cov
-	$(BIN)/python tools/notebooks.py solved --to build/solved
-	$(BIN)/pytest --nbmake notebooks/*.ipynb build/solved/*.ipynb
+	$(BIN)/python tools/notebooks.py solved --no-extras --to build/solved
+	$(BIN)/pytest --nbmake $$($(PATHS) --no-extras) build/solved/*.ipynb
 
 test-services: setup ## run every notebook against a stand-in that plays the catalog, with a key, and as your own NIM
-	$(BIN)/python tools/services.py
+	$(BIN)/python tools/services.py $$($(PATHS) --no-extras)
+	$(SIDE) beyond
+	$(BEYOND)/python tools/services.py $$($(PATHS) --extras)
 
 # What needs more than the course does runs in environments of its own, in build/envs, from the locks in locks/.
-test-extras: clients ## the tests of the extras: page images, cross-encoders (with torch), and more clients
-	$(SIDE) images
-	build/envs/images/$(notdir $(BIN))/python -m pytest tests/test_nim_standin_pictures.py tests/openapi
+test-extras: clients ## the tests of the extras and of notebooks 08 and later, of cross-encoders (torch), and more clients
+	$(SIDE) beyond
+	$(BEYOND)/python -m pytest tests/beyond tests/test_nim_standin_pictures.py tests/openapi tests/notebooks/test_copy_this.py
+	$(BIN)/python tools/notebooks.py solved --extras --to build/solved-extras
+	$(BEYOND)/python -m pytest --nbmake $$($(PATHS) --extras) build/solved-extras/*.ipynb
 	$(SIDE) cross-encoder
 	build/envs/cross-encoder/$(notdir $(BIN))/python -m pytest tests/cross_encoder
 
@@ -51,7 +60,9 @@ lint: setup
 	$(BIN)/mypy
 
 notebooks: setup ## make the notebooks anew from notebooks/source, and the result in the README
-	$(BIN)/python tools/notebooks.py build
+	$(SIDE) beyond
+	$(BIN)/python tools/notebooks.py build --no-extras
+	$(BEYOND)/python tools/notebooks.py build --extras
 	$(BIN)/python tools/result.py
 
 book: setup ## make the course as a web site in build/book, and check its links

@@ -22,13 +22,15 @@ import lab  # noqa: E402
 import setup_advice  # noqa: E402
 import setup_env  # noqa: E402
 import setup_python  # noqa: E402
+from lock import BEYOND  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
-EXTRA_LOCKS = {name: name for name in ("images", "cross-encoder", "book")}  # the extras with a lock of their own
+# The extras that are not in requirements.lock, and the lock that each is in.
+EXTRA_LOCKS = {"cross-encoder": "cross-encoder", "book": "book"} | dict.fromkeys(BEYOND, "beyond")
 
 
 def read_lock(extra):
@@ -75,7 +77,7 @@ def test_the_locks_leave_torch_out(extra):
     assert [name for name, _ in locked(read_lock(extra)) if unwanted.search(name)] == []
 
 
-@pytest.mark.parametrize("extra", EXTRA_LOCKS)
+@pytest.mark.parametrize("extra", ["cross-encoder", "book", "ray"])
 def test_an_environment_beside_has_the_versions_of_the_course(extra):
     course, beside = dict(locked(LOCK)), locked(read_lock(extra))
     twice = {name for name, _ in locked(LOCK)} & {name for name, _ in beside}

@@ -4,8 +4,10 @@
     python tools/notebooks.py check [NAME…] [--rerun]  do sources, notebooks, catalogue and README agree?
     python tools/notebooks.py readme                   write the course tables into README.md and notebooks/README.md
     python tools/notebooks.py solved --to DIR [NAME…]  write the notebooks with their exercises solved, for tests
+    python tools/notebooks.py paths [NAME…]            print the paths of the notebooks, for other commands
 
-A NAME is a file name without ending, such as `00_start_here`; no NAME means all.
+A NAME is a file name without ending, such as `00_start_here`; no NAME means all, `--extras` those that need extras of
+the package, `--no-extras` the others.
 
 A notebook has one source, `notebooks/source/NAME.py`, in the percent format of jupytext, and one entry in
 `notebooks/catalogue.toml`. Conventions of a source (an example is in `notebooks/source/README.md`):
@@ -76,6 +78,13 @@ def solved(course: Course, names: list[str], to: Path) -> None:
         _write(to / f"{name}.ipynb", canonical(course.make(name, solved=True)))
 
 
+def chosen(course: Course, names: list[str], *, extras: bool | None) -> list[str]:
+    """Return the notebooks that are meant, in reading order of the catalogue or as they were named."""
+    catalogue = course.catalogue
+    entries = [catalogue[name] for name in names] or catalogue.entries
+    return [entry.file for entry in entries if extras is None or bool(entry.extras) == extras]
+
+
 def _write(path: Path, text: str) -> int:
     """Write UTF-8 with plain line ends and return the number of bytes."""
     return path.write_bytes(text.encode("utf-8"))
@@ -89,10 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in ("build", "check", "readme", "solved"):
+    for command in ("build", "check", "readme", "solved", "paths"):
         sub = commands.add_parser(command)
         if command != "readme":
             sub.add_argument("names", nargs="*", metavar="NAME", help="notebooks; all if none is named")
+            sub.add_argument("--extras", action=argparse.BooleanOptionalAction, help="only those with, or without")
         if command == "check":
             sub.add_argument("--rerun", action="store_true", help="run the notebooks again, compare the outputs")
         if command == "solved":
@@ -113,14 +123,14 @@ def main(arguments: list[str] | None = None, course: Course | None = None) -> in
     options = _parser().parse_args(arguments)
     course = course or Course(ROOT)
     try:
-        catalogue = course.catalogue
-        names = [catalogue[name].file for name in getattr(options, "names", [])]
-        names = names or [entry.file for entry in catalogue.entries]
+        names = chosen(course, getattr(options, "names", []), extras=getattr(options, "extras", None))
         found: list[str] = []
         if options.command == "build":
             build(course, names)
         if options.command in ("build", "readme"):
             readme(course)
+        if options.command == "paths":
+            print(*(course.notebook(name) for name in names), sep="\n")
         if options.command == "solved":
             solved(course, names, options.to)
         if options.command == "check":

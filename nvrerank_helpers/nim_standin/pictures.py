@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from nvrerank_helpers.extras import extra
 from nvrerank_helpers.nim_standin.cache import ByteCache
 from nvrerank_helpers.nim_standin.cores import available_cores
 
@@ -52,16 +53,6 @@ MARGIN = 32
 
 class PictureError(ValueError):
     """An image that cannot be taken, and what to send in its place."""
-
-
-class ImagesNotInstalledError(RuntimeError):
-    """The parts that read page images are not installed."""
-
-    def __init__(self, error: ImportError) -> None:
-        super().__init__(
-            f"This stand-in cannot read images: {error}. Install the extra `images` of nvrerank-helpers (in a clone "
-            "of the project:  pip install '.[images]') and start it again, or send passages without `image`."
-        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ class PageReader:
 
         Raises:
             PictureError: It is no image that the service takes.
-            ImagesNotInstalledError: The extra `images` is missing.
+            ExtraNotInstalled: The extra `images` is missing.
         """
         content = decoded(data_url)
         key = blake2b(content, digest_size=16).digest()
@@ -255,12 +246,10 @@ def _on_one_line(one: Box, other: Box) -> bool:
 
 
 def _load_ocr(threads: int) -> Any:
-    try:
+    with extra("images"):
         import onnxruntime  # noqa: F401 - rapidocr would miss it only later
         import rapidocr
         from rapidocr import RapidOCR
-    except ImportError as error:
-        raise ImagesNotInstalledError(error) from error
     models = Path(rapidocr.__file__).parent / "models"
     settings = {
         # A model that is named by its file is used or missed, never fetched.

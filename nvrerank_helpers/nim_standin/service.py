@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvrerank_helpers.catalog import DEFAULT_MODEL, known
+from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.nim_standin.behaviour import (
     MAX_TOKENS,
     NIM_1_10,
@@ -23,7 +24,7 @@ from nvrerank_helpers.nim_standin.gateway import Gateway
 from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, ScoreError, Scores
 from nvrerank_helpers.nim_standin.later import LaterAnswers
 from nvrerank_helpers.nim_standin.metrics import Metrics
-from nvrerank_helpers.nim_standin.pictures import ImagesNotInstalledError, PageReader, PictureError
+from nvrerank_helpers.nim_standin.pictures import PageReader, PictureError
 from nvrerank_helpers.nim_standin.plan import Plan
 from nvrerank_helpers.nim_standin.recorder import Records
 from nvrerank_helpers.nim_standin.rounds import Scored
@@ -161,8 +162,9 @@ class Service:
             words = await asyncio.get_running_loop().run_in_executor(self._reading, self.reader.text, passage.image)
         except PictureError as error:
             raise RefusalError(Reason.INVALID, f"passages.{number}.image: {error}") from None
-        except ImagesNotInstalledError as error:
-            raise RefusalError(Reason.NOT_INSTALLED, str(error)) from None
+        except ExtraNotInstalled as error:
+            message = f"This stand-in cannot read images. {error}. Then start it again; or leave `image` out"
+            raise RefusalError(Reason.NOT_INSTALLED, message) from None
         return "\n".join(filter(None, (passage.text, words)))
 
 

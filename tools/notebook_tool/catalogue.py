@@ -25,6 +25,7 @@ class Entry:
     verbs: tuple[str, ...]
     data: str
     licence: str
+    extras: tuple[str, ...] = ()
 
     @property
     def link(self) -> str:
@@ -56,6 +57,8 @@ class Catalogue:
         """Return the block under a notebook's title, as Markdown."""
         entry = self[file]
         needs = ", ".join(self[name].link for name in entry.needs) or "nothing before this notebook"
+        if entry.extras:
+            needs += f"; what `make extras` installs ({', '.join(f'`{name}`' for name in entry.extras)})"
         rows = {
             "Level and time": f"{entry.level}, {entry.minutes} minutes",
             "You will be able to": "; ".join(entry.verbs),
@@ -110,7 +113,7 @@ def load_catalogue(path: Path) -> Catalogue:
     entries: list[Entry] = []
     for fields in content["notebook"]:
         name = fields.get("file", "an entry without file")
-        lists = {field: tuple(fields.get(field, ())) for field in ("needs", "verbs")}
+        lists = {field: tuple(fields.get(field, ())) for field in ("needs", "verbs", "extras")}
         try:
             entry = Entry(**(fields | lists))
         except TypeError as error:
