@@ -15,6 +15,7 @@ from setup_env import LOCK, PROJECT, ROOT, UV
 
 LOCKS = ROOT / "locks"
 BEYOND = ["production", "lancedb", "postgres", "ray", "images", "pages", "dev-beyond"]  # for notebooks 08 and later
+HELD_BACK = "locks/held-back.in"
 PINNED = re.compile(r"^[a-z0-9._-]+==[^\\\n]+", re.MULTILINE)
 UNWANTED = re.compile(r"://|^--|^ *-[^-]", re.MULTILINE)
 TORCH = re.compile(r"^(torch|sentence-transformers)==", re.MULTILINE)
@@ -53,7 +54,7 @@ def main() -> int:
     """Remake all locks, the main one first."""
     upgrade = sys.argv[1:]
     course = ["--extra", "course", "--extra", "dev"]
-    compiled(LOCK, PROJECT, [*course, *upgrade])
+    compiled(LOCK, PROJECT, [*course, "-c", HELD_BACK, *upgrade])
     with tempfile.TemporaryDirectory() as folder:
         same = Path(folder) / "constraints.txt"
         same.write_text("\n".join(PINNED.findall(LOCK.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -108,7 +108,8 @@ class CrossEncoderScorer:
             import torch
             from sentence_transformers import CrossEncoder
         except ImportError as error:
-            raise CrossEncoderError(f"A cross-encoder needs the extra `cross-encoder` (pip install '.[cross-encoder]'): {error}.") from error
+            message = f"A cross-encoder needs the extra `cross-encoder` (pip install '.[cross-encoder]'): {error}."
+            raise CrossEncoderError(message) from error
         if threads:
             torch.set_num_threads(threads)
         return cls(CrossEncoder(model, trust_remote_code=trust_remote_code), PROMPTS.get(model))
