@@ -12,13 +12,32 @@ from nvrerank_helpers.errors import RerankError
 
 if TYPE_CHECKING:
     from nvrerank_helpers.client import RankingClient
+    from nvrerank_helpers.disk_cache import DiskCache
+    from nvrerank_helpers.memory_cache import MemoryCache
+    from nvrerank_helpers.rate_limit import RateLimit
     from nvrerank_helpers.reranker import NVIDIARerank
 
 __version__ = "0.1.0"
-__all__ = ["NVIDIARerank", "RankingClient", "RerankError", "Service", "__version__", "connect"]
+__all__ = [
+    "DiskCache",
+    "MemoryCache",
+    "NVIDIARerank",
+    "RankingClient",
+    "RateLimit",
+    "RerankError",
+    "Service",
+    "__version__",
+    "connect",
+]
 
 
-_LATER = {"NVIDIARerank": "nvrerank_helpers.reranker", "RankingClient": "nvrerank_helpers.client"}
+_LATER = {
+    "DiskCache": "nvrerank_helpers.disk_cache",
+    "MemoryCache": "nvrerank_helpers.memory_cache",
+    "NVIDIARerank": "nvrerank_helpers.reranker",
+    "RankingClient": "nvrerank_helpers.client",
+    "RateLimit": "nvrerank_helpers.rate_limit",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,14 +16,7 @@ from pydantic_core import to_json
 
 from nvrerank_helpers.catalog import MAX_PASSAGES, Endpoint
 from nvrerank_helpers.connections import BearerAuth, Closing, Connections
-from nvrerank_helpers.errors import (
-    InvalidAnswer,
-    RerankError,
-    RerankTimeout,
-    ServiceUnreachable,
-    StatusError,
-    status_error,
-)
+from nvrerank_helpers.errors import InvalidAnswer, RerankError, RerankTimeout
 from nvrerank_helpers.keys import redact
 from nvrerank_helpers.protocol import (
     DIALECTS,
@@ -37,15 +30,15 @@ from nvrerank_helpers.protocol import (
     parsed_answer,
     parsed_model_ids,
 )
+from nvrerank_helpers.rate_limit import RateLimit
+from nvrerank_helpers.responses import content_of, gave_up, transport_error
 from nvrerank_helpers.retries import GaveUp, Patience
 
 TIMEOUT, DEADLINE, MAX_RETRIES = 60.0, 120.0, 3  # a NIM itself gives a request up after 120 s
 LATER_PAUSE = 0.1  # seconds between two questions whether a later answer is there
+GRACE = 0.1  # seconds after the deadline in which a request that times out can tell so by itself
 HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
-UNREACHABLE_HOSTED = (
-    "Is there a network, or a proxy to name in HTTPS_PROXY? Without NVIDIA_API_KEY in the environment, "
-    "nvrerank_helpers.connect() starts the local stand-in instead."
-)
+Request = Future[tuple[Answer, int]] | asyncio.Task[tuple[Answer, int]]
 REQUEST_ID = re.compile(r"[\w-]{1,128}")
 
 
@@ -63,6 +56,10 @@ class RankingClient(Closing):
             or 504.
         deadline: Seconds for a call with all its requests, their retries and the waits between them. `Retry-After`
             is obeyed up to 30 s and within the deadline; a longer wait fails at once.
+        punctual: Whether a sync call ends at its deadline also where a service sends its answer byte by byte. Such a
+            call runs in a thread; async calls and those of several requests are punctual anyway.
+        rate_limit: How many requests may be sent, retries and questions for later answers included. A wait that
+            would not fit into the deadline fails at once.
         http_client: The caller's own client, with its proxies and certificates; it is never closed here.
         async_http_client: The same for the async methods.
 
@@ -83,6 +80,8 @@ class RankingClient(Closing):
         timeout: float = TIMEOUT,
         max_retries: int = MAX_RETRIES,
         deadline: float = DEADLINE,
+        punctual: bool = False,
+        rate_limit: RateLimit | None = None,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
     ) -> None:
@@ -93,6 +92,7 @@ class RankingClient(Closing):
         self._key = api_key
         self._ranking_url = httpx.URL(endpoint.ranking_url)  # parsed once, and not for every request
         self._timeout, self._max_retries, self._deadline = timeout, max_retries, deadline
+        self._punctual, self._rate_limit = punctual, rate_limit
         self._connections = Connections(http_client, async_http_client)
         self._left_behind: set[Future[tuple[Answer, int]]] = set()
         self.model = model or ""  # an error while asking for the models names the one that was asked for
@@ -116,14 +116,13 @@ class RankingClient(Closing):
         """
         started = time.monotonic()
         parts, ends = self._batches(query, passages, truncate), started + self._deadline
-        if len(parts) <= 1:  # a thread pool would cost more than it saves
+        if not parts or (len(parts) == 1 and not self._punctual):  # a thread pool would cost more than it saves
             return joined([self._rank_batch(part, ends) for part in parts], time.monotonic() - started)
         pool = ThreadPoolExecutor(min(self.max_concurrency, len(parts)), "rerank")
         futures = [pool.submit(contextvars.copy_context().run, self._rank_batch, part, ends) for part in parts]
         try:
-            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [future for future in ended if future.exception()]
-            return joined([future.result() for future in failed or futures], time.monotonic() - started)
+            wait(futures, ends + GRACE - time.monotonic(), FIRST_EXCEPTION)
+            return joined(self._in_time(futures), time.monotonic() - started)
         finally:  # after a failure, batches that have not started never do, and only `close` waits for the others
             pool.shutdown(wait=False, cancel_futures=True)
             for future in futures:
@@ -133,15 +132,18 @@ class RankingClient(Closing):
     async def arank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> Ranked:
         """Score every passage against the query; the async twin of `rank`."""
         started = time.monotonic()
+        ends = started + self._deadline
         free = asyncio.Semaphore(self.max_concurrency)
 
         async def rank_batch(batch: Batch) -> tuple[Answer, int]:
             async with free:
-                return await self._arank_batch(batch, started + self._deadline)
+                return await self._arank_batch(batch, ends)
 
         tasks = [asyncio.create_task(rank_batch(part)) for part in self._batches(query, passages, truncate)]
         try:
-            return joined(await asyncio.gather(*tasks), time.monotonic() - started)
+            if tasks:
+                await asyncio.wait(tasks, timeout=ends + GRACE - time.monotonic(), return_when=FIRST_EXCEPTION)
+            return joined(self._in_time(tasks), time.monotonic() - started)
         except BaseException:
             for task in tasks:
                 task.cancel()
@@ -162,8 +164,7 @@ class RankingClient(Closing):
             raise ValueError(f"{self.endpoint.ranking_url} lists no models: name one with `model`.")
         url = httpx.URL(f"{self.endpoint.service_url}/models")
         with self._errors(url) as patience:
-            response = retry_request(self._connections.sync_client(), "GET", url, **self._options(patience))
-            return parsed_model_ids(self._content(response))
+            return parsed_model_ids(content_of(self._send("GET", url, patience), self._key))
 
     def is_ready(self) -> bool | None:
         """Ask once whether the service is ready to rank; None where it has no route for that.
@@ -182,24 +183,39 @@ class RankingClient(Closing):
         return batches(self.model, query, passages, truncate, self.max_batch_size, self._dialect)
 
     def _rank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
-        client = self._connections.sync_client()
         with self._errors(self._ranking_url, ends, batch.passages) as patience:
-            options, content = self._options(patience), to_json(batch.payload)
-            response = retry_request(client, "POST", self._ranking_url, content=content, **options)
+            response = self._send("POST", self._ranking_url, patience, to_json(batch.payload))
             while later := self._later(response, patience):
                 time.sleep(LATER_PAUSE)
-                response = retry_request(client, "GET", later, **options)
+                response = self._send("GET", later, patience)
             return self._answer(response, batch), patience.attempts_made
 
     async def _arank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
         async with self._connections.lent_async_client() as client:
             with self._errors(self._ranking_url, ends, batch.passages) as patience:
-                options, content = self._options(patience), to_json(batch.payload)
-                response = await aretry_request(client, "POST", self._ranking_url, content=content, **options)
+                response = await self._asend(client, "POST", self._ranking_url, patience, to_json(batch.payload))
                 while later := self._later(response, patience):
                     await asyncio.sleep(LATER_PAUSE)
-                    response = await aretry_request(client, "GET", later, **options)
+                    response = await self._asend(client, "GET", later, patience)
                 return self._answer(response, batch), patience.attempts_made
+
+    def _send(
+        self, method: str, url: httpx.URL | str, patience: Patience, content: bytes | None = None
+    ) -> httpx.Response:
+        client = self._connections.sync_client()
+        patience.begin()
+        return retry_request(client, method, url, content=content, **self._options(patience))
+
+    async def _asend(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        url: httpx.URL | str,
+        patience: Patience,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        await patience.abegin()
+        return await aretry_request(client, method, url, content=content, **self._options(patience))
 
     def _options(self, patience: Patience) -> dict[str, Any]:
         # Without a key of ours the caller's client keeps its own way to authenticate.
@@ -224,61 +240,44 @@ class RankingClient(Closing):
         return f"{self.endpoint.later_url}{request_id}"
 
     def _answer(self, response: httpx.Response, batch: Batch) -> Answer:
-        return parsed_answer(self._content(response), len(batch.passages), self._dialect)
-
-    def _content(self, response: httpx.Response) -> bytes:
-        if response.status_code == httpx.codes.OK:
-            return self._without_key(response.content)
-        if response.is_success:
-            raise InvalidAnswer(f"The service answered {response.status_code} where 200 was expected.")
-        raise self._refusal(response)
-
-    def _refusal(self, response: httpx.Response) -> StatusError:
-        request_id = response.headers.get("nvcf-reqid") or response.headers.get("x-request-id")
-        return status_error(response.status_code, self._without_key(response.content), request_id=request_id)
-
-    def _without_key(self, content: bytes) -> bytes:
-        """Cut our key out of a body, before any part of it is quoted: a service may repeat what it was sent."""
-        return content.replace(self._key.get_secret_value().encode(), b"...") if self._key else content
+        return parsed_answer(content_of(response, self._key), len(batch.passages), self._dialect)
 
     @contextmanager
     def _errors(self, url: httpx.URL, ends: float | None = None, passages: range | None = None) -> Iterator[Patience]:
         """Give a request its patience, and turn whatever goes wrong into an error of ours that names the address."""
         try:
             try:
-                yield Patience(self._max_retries, self._timeout, ends or time.monotonic() + self._deadline)
+                ends = ends or time.monotonic() + self._deadline
+                yield Patience(self._max_retries, self._timeout, ends, self._rate_limit)
             except GaveUp as end:
-                raise self._gave_up(end) from None
+                raise gave_up(end, self._key, self._longest, hosted=self.endpoint.hosted) from None
             except httpx.HTTPError as error:
-                raise self._transport_error(error) from error
+                raise transport_error(error, self._longest, hosted=self.endpoint.hosted) from error
         except RerankError as error:
             error.args = (redact(error.args[0]),)
             error.detail = redact(error.detail) if error.detail else None
             error.model, error.url, error.passages = self.model, str(url), passages
             raise
 
-    def _gave_up(self, end: GaveUp) -> RerankError:
-        if isinstance(end.outcome, httpx.Response):
-            error: RerankError = self._refusal(end.outcome)
-        else:
-            error = self._transport_error(end.outcome)
-        error.hint = f"Try again in {end.wait:.0f} seconds: {end}, longer than this call may take. {error.hint}"
-        return error
+    @property
+    def _longest(self) -> float:
+        return min(self._timeout, self._deadline)
 
-    def _transport_error(self, error: Exception) -> RerankError:
-        if isinstance(error, httpx.DecodingError):
-            return InvalidAnswer(f"The service's answer is not what its Content-Encoding says: {error}")
-        if isinstance(error, httpx.TimeoutException):
-            return RerankTimeout(f"The reranking service did not answer within {self._timeout:g} seconds")
-        message = f"The reranking service could not be reached: {str(error) or type(error).__name__}"
-        return ServiceUnreachable(message, hint=UNREACHABLE_HOSTED if self.endpoint.hosted else None)
+    def _in_time(self, requests: Sequence[Request]) -> list[tuple[Answer, int]]:
+        """Return what the requests brought, or raise what one of them raised, or that they are not over."""
+        ended = [request for request in requests if request.done()]
+        failed = [request for request in ended if request.exception()]
+        if len(ended) < len(requests) and not failed:
+            message = f"The call was not over at its deadline of {self._deadline:g} seconds"
+            raise RerankTimeout(message, model=self.model, url=str(self._ranking_url))
+        return [request.result() for request in failed or requests]
 
     def close(self) -> None:
         """Close the connections of the sync methods; a later call opens new ones.
 
-        Requests that a failed call left in flight are waited for, as long as their deadline at the most.
+        Requests that a failed call left in flight are waited for, as long as a deadline at the most.
         """
-        wait(self._left_behind.copy())
+        wait(self._left_behind.copy(), self._deadline)
         self._connections.close()
 
     async def aclose(self) -> None:

@@ -13,6 +13,8 @@ from typing import Self
 import httpx
 from pydantic import SecretStr
 
+from nvrerank_helpers.retries import read_by_the_clock
+
 MOST_IDLE = 100  # connections that wait for the next request
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_IDLE)
 
@@ -101,7 +103,7 @@ class Connections:
         self._leave_to_the_parent()
         with self._lock:
             if self._own is None:
-                self._own = httpx.Client(limits=LIMITS)
+                self._own = httpx.Client(limits=LIMITS, event_hooks={"response": [read_by_the_clock]})
                 weakref.finalize(self, _close_in, os.getpid(), self._own)
             return self._own
 

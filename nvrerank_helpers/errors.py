@@ -4,6 +4,7 @@ RerankError
 ├── ServiceUnreachable      no connection
 ├── RerankTimeout           no answer in time
 ├── InvalidAnswer           an answer that is not a ranking of what was sent
+├── CacheError              a score cache that cannot be used
 └── StatusError             an answer with an error status
     ├── Unauthorized        401
     ├── PaymentRequired     402
@@ -13,7 +14,7 @@ RerankError
     ├── TooManyPassages     413, or more passages than the model takes
     ├── PassageTooLong      400 or 422 with the words that every NIM version uses for it
     ├── RequestRefused      any other 4xx
-    ├── RateLimited         429
+    ├── RateLimited         429, or a `RateLimit` of one's own that leaves no time
     ├── Overloaded          503
     └── ServerError         any other 5xx
 
@@ -21,6 +22,8 @@ Wrong arguments are a `ValueError`, as everywhere in Python.
 """
 
 import json
+from collections.abc import Sequence
+from typing import Self
 
 
 class RerankError(Exception):
@@ -65,13 +68,25 @@ class RerankError(Exception):
         self.request_id = request_id
         self.model = model
         self.url = url
-        self.passages: range | None = None
+        self.passages: Sequence[int] | None = None
         self.node_ids: list[str] = []
 
     def __str__(self) -> str:
         known = {"model": self.model, "address": self.url, "request id": self.request_id, "nodes": self._nodes()}
         asked = ", ".join(f"{name} {value}" for name, value in known.items() if value)
         return f"{self.args[0]}{f' ({asked})' if asked else ''}\n  What to do: {self.hint}"
+
+    @property
+    def summary(self) -> str:
+        """What a log may have: neither the service's words, which may repeat what it was sent, nor ids of nodes."""
+        known = {"status": self.status, "request id": self.request_id, "model": self.model, "address": self.url}
+        facts = ", ".join(f"{name} {value}" for name, value in known.items() if value)
+        return f"{type(self).__name__}{f' ({facts})' if facts else ''}. What to do: {self.hint}"
+
+    def alone(self) -> Self:
+        """Cut the error off from where it came from: that holds texts, and requests with their key."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     def _nodes(self) -> str:
         ends = self.node_ids[:1] + self.node_ids[1:][-1:]
@@ -98,6 +113,12 @@ class InvalidAnswer(RerankError):
     """The service answered with something that is not a ranking of the passages that were sent."""
 
     hint = "Is this address a reranking service? A proxy in between, or another kind of model, answers like this."
+
+
+class CacheError(RerankError):
+    """A score cache cannot be opened, read or written."""
+
+    hint = "Give another path; or delete the file, if it was a score cache: the service gives the scores again."
 
 
 class StatusError(RerankError):
@@ -156,7 +177,7 @@ class RequestRefused(StatusError):
 
 
 class RateLimited(StatusError):
-    """429: too many requests in this minute."""
+    """429: too many requests in this minute, or a `RateLimit` of one's own that leaves no time."""
 
     hint = "Send fewer requests at once (lower `max_concurrency`), wait a minute, or run your own NIM."
 

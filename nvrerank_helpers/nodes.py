@@ -1,11 +1,14 @@
 """From nodes to passages, and back to nodes that carry facts for display."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 
 from nvrerank_helpers.images import has_image, image_of, without_image
 from nvrerank_helpers.protocol import Passage
+
+FAILED = "rerank_failed"  # the metadata that marks a node whose reranking failed
 
 
 def passage_of(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None) -> Passage:
@@ -68,6 +71,55 @@ def annotated(node: BaseNode, **facts: Any) -> BaseNode:
             "excluded_llm_metadata_keys": _extended(node.excluded_llm_metadata_keys, facts),
         }
     )
+
+
+def reranked(nodes: Sequence[NodeWithScore], scores: Sequence[float], order: Sequence[int]) -> list[NodeWithScore]:
+    """Return copies of nodes in their new order.
+
+    Args:
+        nodes: The nodes as the first stage ranked them, best first.
+        scores: One new score a node.
+        order: Positions of the nodes to return.
+
+    Returns:
+        New nodes with the new scores, and `first_stage_rank` and `first_stage_score` in the metadata.
+
+    Example:
+        >>> found = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in ("one", "two")]
+        >>> [(item.text, item.score) for item in reranked(found, [-1.0, 2.0], [1, 0])]
+        [('two', 2.0), ('one', -1.0)]
+    """
+    best = [_ranked(nodes, position, scores[position]) for position in order]
+    for item in best:
+        item.node.metadata.pop(FAILED, None)  # an earlier call may have failed on it
+    return best
+
+
+def kept(nodes: Sequence[NodeWithScore], top_n: int | None, error: Exception) -> list[NodeWithScore]:
+    """Return copies of the first nodes in the order of the first stage, marked.
+
+    Args:
+        nodes: The nodes as the first stage ranked them, best first.
+        top_n: How many to return; None returns all.
+        error: Why they were not reranked.
+
+    Returns:
+        New nodes with the scores of the first stage, the metadata of `reranked`, and the class of the error as
+        `rerank_failed`.
+
+    Example:
+        >>> found = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in ("one", "two")]
+        >>> kept(found, 1, TimeoutError())[0].metadata
+        {'first_stage_rank': 1, 'first_stage_score': 0.5, 'rerank_failed': 'TimeoutError'}
+    """
+    facts = {FAILED: type(error).__name__}
+    return [_ranked(nodes, position, item.score, **facts) for position, item in enumerate(nodes[:top_n])]
+
+
+def _ranked(nodes: Sequence[NodeWithScore], position: int, score: float | None, **facts: Any) -> NodeWithScore:
+    first = nodes[position]
+    node = annotated(first.node, first_stage_rank=position + 1, first_stage_score=first.score, **facts)
+    return NodeWithScore(node=node, score=score)
 
 
 def _extended(keys: list[str], facts: dict[str, Any]) -> list[str]:

@@ -61,6 +61,7 @@ class Ranked:
         requests: Requests sent, retries not counted.
         retries: Requests that had to be sent again.
         seconds: Wall time of the call.
+        cached: How many of the logits came from a score cache.
     """
 
     logits: list[float]
@@ -68,6 +69,7 @@ class Ranked:
     requests: int
     retries: int
     seconds: float
+    cached: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def joined(answered: Sequence[tuple[Answer, int]], seconds: float) -> Ranked:
 
     Example:
         >>> joined([(Answer([1.0], 7), 0), (Answer([2.0], 5), 1)], 0.2)
-        Ranked(logits=[1.0, 2.0], tokens=12, requests=2, retries=1, seconds=0.2)
+        Ranked(logits=[1.0, 2.0], tokens=12, requests=2, retries=1, seconds=0.2, cached=0)
     """
     return Ranked(
         logits=[logit for answer, _ in answered for logit in answer.logits],

@@ -3,20 +3,16 @@
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Literal, Self
 
 import httpx
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
-from llama_index.core.callbacks import CBEventType, EventPayload
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.dispatcher import Dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.event_handlers import NullEventHandler
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import SecretStr
 
+from nvrerank_helpers import cache
 from nvrerank_helpers.catalog import (
     ADDRESS_VARIABLE,
     CATALOG,
@@ -30,12 +26,12 @@ from nvrerank_helpers.catalog import (
 from nvrerank_helpers.client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
 from nvrerank_helpers.connections import Closing
 from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.events import dispatcher, reported, tell_of_cost, tell_of_failure
 from nvrerank_helpers.keys import find_key, key_for
-from nvrerank_helpers.nodes import annotated, passage_of
+from nvrerank_helpers.nodes import kept, passage_of, reranked
 from nvrerank_helpers.preflight import Report, check
 from nvrerank_helpers.protocol import Passage, Ranked, Truncate, descending, sigmoid
-
-dispatcher = get_dispatcher(__name__)
+from nvrerank_helpers.rate_limit import RateLimit
 
 # Fields that the connection is made from: it is made anew when one of them is assigned.
 CONNECTION_FIELDS = {
@@ -46,6 +42,8 @@ CONNECTION_FIELDS = {
     "timeout",
     "max_retries",
     "deadline",
+    "on_failure",
+    "rate_limit",
     "allow_retired",
 }
 
@@ -68,8 +66,7 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
         top_n: How many nodes to return; None returns all, 0 none (and asks nothing).
         max_batch_size: Passages of one request, 1 to 512; more nodes are sent as several requests at once.
         max_concurrency: Requests in flight at once.
-        truncate: `END` cuts passages that are too long for the model, `NONE` makes them an error, None leaves it to
-            the service.
+        truncate: `END` cuts passages that are too long for the model, `NONE` makes them an error, None sends neither.
         metadata_mode: Which metadata stands before the text that is sent, as in the rest of LlamaIndex.
         score_transform: None gives the raw logit as score, `sigmoid` a number from 0 to 1.
         sigmoid_scale: What the logit is divided by before the sigmoid; NVIDIA's RAG blueprint takes 10.
@@ -78,6 +75,13 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
         max_retries: How often a request is sent again after a connection error, a timeout, 408, 429, 500, 502, 503
             or 504.
         deadline: Seconds for a whole call, retries and waits included.
+        on_failure: `raise` raises every `RerankError` of a call. `keep_order` returns the first `top_n` nodes as the
+            first stage ranked them, with its scores, to which `min_score` is not applied. They are marked with the
+            error's class as `rerank_failed` in the metadata, `last_failure` has the error, and a `RerankFailedEvent`
+            and a warning in the log tell of it. A wrong argument raises all the same, and so does the constructor.
+        score_cache: Where scores are kept, so that no pair of query and passage is sent twice: a `DiskCache`, a
+            `MemoryCache`, or your own; see `cache`.
+        rate_limit: A `RateLimit`, which several rerankers may share; the wait for it counts towards the deadline.
 
     Returns:
         `postprocess_nodes` and `apostprocess_nodes` give new `NodeWithScore`, best first. Their nodes are copies with
@@ -110,11 +114,15 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
     timeout: float = Field(default=TIMEOUT, gt=0, description="Seconds for each phase of a request.")
     max_retries: int = Field(default=MAX_RETRIES, ge=0, strict=True)
     deadline: float = Field(default=DEADLINE, gt=0, description="Seconds for a whole call.")
+    on_failure: Literal["raise", "keep_order"] = Field(default="raise", description="What a failing call does.")
+    score_cache: cache.ScoreCache | None = Field(default=None, exclude=True)
+    rate_limit: RateLimit | None = Field(default=None, exclude=True)
     allow_retired: bool = Field(default=False)
     _given_key: SecretStr | None = PrivateAttr(default=None)
     _http_clients: tuple[httpx.Client | None, httpx.AsyncClient | None] = PrivateAttr(default=(None, None))
     _client: RankingClient = PrivateAttr()
     _last_call: Ranked | None = PrivateAttr(default=None)
+    _last_failure: RerankError | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -154,6 +162,8 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
             timeout=self.timeout,
             max_retries=self.max_retries,
             deadline=self.deadline,
+            punctual=self.on_failure == "keep_order",
+            rate_limit=self.rate_limit,
             http_client=self._http_clients[0],
             async_http_client=self._http_clients[1],
         )
@@ -161,8 +171,13 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
 
     @property
     def last_call(self) -> Ranked | None:
-        """What the call that ended last on this object cost: tokens, requests, retries, seconds; None before it."""
+        """What the call that was answered last on this object cost: tokens, requests, seconds; None before it."""
         return self._last_call
+
+    @property
+    def last_failure(self) -> RerankError | None:
+        """Why the call that ended last kept the first stage's order; None where it was reranked."""
+        return self._last_failure
 
     @property
     def available_models(self) -> list[HostedModel]:
@@ -217,19 +232,20 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as results:
+        with self._reported(nodes, query_bundle) as results, self._failing(nodes, results):
             query, passages = self._request(nodes, query_bundle)
             if passages:
-                results.extend(self._best(nodes, self._client.rank(query, passages, self.truncate)))
+                results.extend(self._best(nodes, self._rank(query, passages)))
         return results
 
+    @dispatcher.span  # LlamaIndex makes a span of the sync twin by itself, and none of this one
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as results:
+        with self._reported(nodes, query_bundle) as results, self._failing(nodes, results):
             query, passages = self._request(nodes, query_bundle)
             if passages:
-                results.extend(self._best(nodes, await self._client.arank(query, passages, self.truncate)))
+                results.extend(self._best(nodes, await self._arank(query, passages)))
         return results
 
     def _request(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[str, list[Passage]]:
@@ -241,54 +257,43 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
         takes_images = known(self.model).images
         return query, [passage_of(item.node, self.metadata_mode, takes_images=takes_images) for item in wanted]
 
+    def _rank(self, query: str, passages: Sequence[Passage]) -> Ranked:
+        if self.score_cache is None:
+            return self._client.rank(query, passages, self.truncate)
+        return cache.rank(self._client, self.score_cache, query, passages, self.truncate)
+
+    async def _arank(self, query: str, passages: Sequence[Passage]) -> Ranked:
+        if self.score_cache is None:
+            return await self._client.arank(query, passages, self.truncate)
+        return await cache.arank(self._client, self.score_cache, query, passages, self.truncate)
+
     def _best(self, nodes: Sequence[NodeWithScore], ranked: Ranked) -> list[NodeWithScore]:
         self._last_call = ranked
+        tell_of_cost(ranked)
         scores, order = ranked.logits, descending(ranked.logits)
         if self.score_transform == "sigmoid":
             scores = [sigmoid(logit, self.sigmoid_scale) for logit in scores]
         if self.min_score is not None:
             order = [position for position in order if scores[position] >= self.min_score]
-        return [
-            NodeWithScore(
-                node=annotated(
-                    nodes[position].node, first_stage_rank=position + 1, first_stage_score=nodes[position].score
-                ),
-                score=scores[position],
-            )
-            for position in order[: self.top_n]
-        ]
+        return reranked(nodes, scores, order[: self.top_n])
+
+    def _reported(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
+    ) -> AbstractContextManager[list[NodeWithScore]]:
+        top_n = len(nodes) if self.top_n is None else self.top_n
+        return reported(self.model, top_n, nodes, query_bundle, self.callback_manager)
 
     @contextmanager
-    def _reported(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[list[NodeWithScore]]:
-        """Tell LlamaIndex of the start and the end of a call, also of one that is empty or fails."""
-        results: list[NodeWithScore] = []
-        top_n = len(nodes) if self.top_n is None else self.top_n
-        heard = _is_heard()
-        if heard:
-            dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=self.model))
-        payload: dict[str, Any] = {
-            EventPayload.NODES: nodes,
-            EventPayload.MODEL_NAME: self.model,
-            EventPayload.QUERY_STR: query_bundle.query_str if query_bundle else "",
-            EventPayload.TOP_K: top_n,
-        }
+    def _failing(self, nodes: Sequence[NodeWithScore], results: list[NodeWithScore]) -> Iterator[None]:
+        """Let a failure name its nodes, and answer it as `on_failure` says."""
         try:
-            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-                yield results
-                event.on_end(payload={EventPayload.NODES: results})
+            yield
         except RerankError as error:
             error.node_ids = [nodes[position].node_id for position in error.passages or ()]
-            raise
-        finally:
-            if heard:
-                dispatcher.event(ReRankEndEvent(nodes=results))
-
-
-def _is_heard() -> bool:
-    """Tell whether anyone listens to our events: building them for nobody would cost a twentieth of a quick call."""
-    source: Dispatcher | None = dispatcher
-    while source:
-        if any(not isinstance(handler, NullEventHandler) for handler in source.event_handlers):
-            return True
-        source = source.parent if source.propagate else None
-    return False
+            if self.on_failure == "raise":
+                raise
+            results.extend(kept(nodes, self.top_n, error))
+            self._last_failure = error.alone()
+            tell_of_failure(error, self.model, len(nodes))
+        else:
+            self._last_failure = None

@@ -1,11 +1,14 @@
-"""How long to try: which faults pass, how long to wait between tries, and when to give up."""
+"""How long to try: which faults pass, how long to wait before each try, and when to give up."""
 
 import asyncio
 import time
-from typing import Self
+from collections.abc import Iterator
+from typing import Self, cast
 
 import httpx
 from httpx_retries import Retry
+
+from nvrerank_helpers.rate_limit import RateLimit
 
 PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 FIRST_WAIT = 0.25  # seconds; doubles with every try, times a random number from 0 to 1
@@ -36,6 +39,7 @@ class Patience(Retry):
         max_retries: How often to try again.
         timeout: Seconds for connecting, for sending and for each wait for data.
         ends: Time on the monotonic clock at which the tries and the waits between them must be over.
+        rate_limit: Where each try books its place.
 
     Example:
         >>> patience = Patience(max_retries=3, timeout=60, ends=time.monotonic() + 120)
@@ -43,7 +47,7 @@ class Patience(Retry):
         60
     """
 
-    def __init__(self, max_retries: int, timeout: float, ends: float) -> None:
+    def __init__(self, max_retries: int, timeout: float, ends: float, rate_limit: RateLimit | None = None) -> None:
         super().__init__(
             total=max_retries,
             allowed_methods=("GET", "POST"),
@@ -53,9 +57,10 @@ class Patience(Retry):
         )
         self._timeout = timeout
         self._ends = ends
+        self._rate_limit = rate_limit
         self.request_timeout: dict[str, float] = {}
         """httpx's own dictionary of the request, so that each try gets what is left of the deadline."""
-        self._shorten()
+        self.shorten()
 
     @property
     def left(self) -> float:
@@ -67,15 +72,31 @@ class Patience(Retry):
         self.attempts_made += 1
         return self
 
+    def begin(self) -> None:
+        """Wait for the place of a try under the rate limit.
+
+        Raises:
+            RateLimited: The place would come too late.
+        """
+        if self._rate_limit:
+            time.sleep(self._rate_limit.book(self.left))
+        self.shorten()
+
+    async def abegin(self) -> None:
+        """Wait for the place of a try under the rate limit; the async twin of `begin`."""
+        if self._rate_limit:
+            await asyncio.sleep(self._rate_limit.book(self.left))
+        self.shorten()
+
     def sleep(self, response: httpx.Response | Exception) -> None:
         """Wait until the next try, or give up."""
         time.sleep(self.wait_after(response))
-        self._shorten()
+        self.begin()
 
     async def asleep(self, response: httpx.Response | Exception) -> None:
         """Wait until the next try, or give up; the async twin of `sleep`."""
         await asyncio.sleep(self.wait_after(response))
-        self._shorten()
+        await self.abegin()
 
     def wait_after(self, outcome: httpx.Response | Exception) -> float:
         """Return how many seconds to wait before the next try.
@@ -96,6 +117,34 @@ class Patience(Retry):
         except ValueError:  # neither seconds nor a date: as if it were not there
             return None
 
-    def _shorten(self) -> None:
+    def shorten(self) -> None:
+        """Let no phase of the request that begins now last beyond the deadline."""
         seconds = max(0.001, min(self._timeout, self.left))
         self.request_timeout |= dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+
+
+def read_by_the_clock(response: httpx.Response) -> None:
+    """Let the body of an answer end at the deadline of its request, however slowly it drips; a hook of httpx.
+
+    httpx counts its timeouts for each read. Here the deadline is looked at between the reads, and no single one may
+    last longer than what was left when the body began.
+    """
+    patience = response.request.extensions.get("retry")
+    if patience:
+        patience.shorten()
+        response.stream = _ByTheClock(cast("httpx.SyncByteStream", response.stream), patience)
+
+
+class _ByTheClock(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, patience: Patience) -> None:
+        self._stream = stream
+        self._patience = patience
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if self._patience.left <= 0:
+                raise httpx.ReadTimeout("the answer drips")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import traceback
 
 import httpx
@@ -9,6 +10,8 @@ from pydantic import SecretStr
 from nvrerank_helpers.catalog import endpoint
 from nvrerank_helpers.client import RankingClient
 from nvrerank_helpers.errors import InvalidAnswer, RateLimited, RerankTimeout, ServerError, ServiceUnreachable
+from nvrerank_helpers.rate_limit import RateLimit
+from nvrerank_helpers.responses import transport_error
 
 NIM = endpoint("http://nim:1976/v1", None, {})
 KEY = "nvapi-secret-of-the-test"
@@ -212,6 +215,63 @@ def test_a_failing_batch_says_which_passages_it_held(rank, service):
     assert failed.value.passages == range(10)
 
 
+def test_every_request_counts_under_the_rate_limit(rank, service):
+    booked = []
+
+    class Counting(RateLimit):
+        def book(self, longest):
+            booked.append(longest)
+            return super().book(longest)
+
+    service.answers = [httpx.Response(503)]
+    rank(range(6), max_batch_size=2, rate_limit=Counting(100))
+    assert len(booked) == len(service.requests) == 4
+
+
+def test_a_rate_limit_that_leaves_no_time_sends_nothing(rank, service):
+    limit = RateLimit(1, 3600)
+    limit.book(longest=0)
+    with pytest.raises(RateLimited, match="limit of 1 requests in 3600 seconds") as failed:
+        rank([1], rate_limit=limit)
+    assert (service.requests, failed.value.status) == ([], None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_punctual_client_gives_the_same(rank, count):
+    assert rank(range(count), max_batch_size=1, punctual=True).logits == list(range(count))
+
+
+def test_a_request_that_does_not_end_by_itself_is_left_at_the_deadline(service):
+    over = threading.Event()
+
+    def hang(request):
+        over.wait()
+        return service(request)
+
+    with httpx.Client(transport=httpx.MockTransport(hang)) as http_client:
+        client = RankingClient(NIM, "m", http_client=http_client, deadline=0.01, punctual=True)
+        with pytest.raises(RerankTimeout, match=r"deadline of 0\.01 seconds \(model m, address http://nim"):
+            client.rank("q", passages(1))
+        over.set()
+        client.close()
+
+
+async def test_a_request_that_does_not_end_by_itself_is_left_at_the_deadline_async():
+    left = []
+
+    async def hang(request):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(hang)) as http_client:
+        client = RankingClient(NIM, "m", async_http_client=http_client, deadline=0.01)
+        with pytest.raises(RerankTimeout, match="deadline"):
+            await client.arank("q", passages(1))
+    assert len(left) == 1
+
+
 LATER = {"nvcf-reqid": "abc-123"}
 
 
@@ -302,5 +362,5 @@ def test_an_answer_that_is_not_what_its_encoding_says_is_refused(rank, service):
 
 
 def test_a_connection_error_without_words_is_told_by_its_name():
-    error = RankingClient(endpoint("localhost:1", None), "m")._transport_error(httpx.ReadError(""))
+    error = transport_error(httpx.ReadError(""), 1, hosted=False)
     assert "could not be reached: ReadError" in str(error)

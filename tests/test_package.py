@@ -16,12 +16,18 @@ ORDER = [
     "catalog",
     "keys",
     "protocol",
+    "rate_limit",
     "retries",
     "connections",
+    "responses",
     "client",
     "images",
     "nodes",
     "preflight",
+    "cache",
+    "disk_cache",
+    "memory_cache",
+    "events",
     "reranker",
     "nim_standin",
     "connect",
@@ -31,6 +37,7 @@ ORDER = [
     "answering",
     "pydocs",
     "retrieval",
+    "stores",
     "evaluation",
     "pooling",
     "tradeoff",
@@ -40,7 +47,11 @@ ORDER = [
     "charts",
     "thresholds",
     "load",
+    "drills",
+    "timelines",
+    "tracing",
     "demo",
+    "bulk",
     "__main__",
 ]
 LIBRARY = ORDER[: ORDER.index("nim_standin")]
@@ -91,7 +102,7 @@ def test_a_module_imports_only_those_before_it(module):
 
 def test_httpx_is_imported_where_requests_are_made_and_where_clients_are_passed_on():
     users = {path.stem for path in PACKAGE.rglob("*.py") if "httpx" in set(imports(path))}
-    assert users == {"client", "connections", "control", "reranker", "retries"}
+    assert users == {"client", "connections", "control", "reranker", "responses", "retries"}
 
 
 @pytest.mark.parametrize("module", LIBRARY)

@@ -17,7 +17,9 @@ from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
 from nvrerank_helpers import NVIDIARerank
 from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.disk_cache import DiskCache
 from nvrerank_helpers.errors import ModelRetired, RerankError
+from nvrerank_helpers.rate_limit import RateLimit
 
 KEY = "nvapi-secret-of-the-test"
 
@@ -287,6 +289,46 @@ def test_the_last_call_tells_what_it_cost(service):
     cost = subject.last_call
     assert (cost.tokens, cost.requests, cost.retries) == (3, 2, 0)
     assert cost.seconds > 0
+
+
+def test_scores_are_kept_in_a_cache_that_copies_share(rerank, service, tmp_path):
+    with DiskCache(tmp_path / "scores.sqlite") as scores:
+        first = rerank(nodes(1, 3), score_cache=scores)
+        again = rerank(nodes(3, 2, 1), score_cache=scores)
+        assert copy.copy(reranker(service, score_cache=scores)).score_cache is scores
+    assert [ids(first), ids(again)] == [["n3", "n1"], ["n3", "n2", "n1"]]
+    assert [body["passages"] for body in service.bodies] == [[{"text": "1"}, {"text": "3"}], [{"text": "2"}]]
+
+
+def test_the_last_call_tells_how_many_scores_were_cached(service, tmp_path):
+    with DiskCache(tmp_path / "scores.sqlite") as scores:
+        subject = reranker(service, score_cache=scores)
+        subject.postprocess_nodes(nodes(1, 2), query_str="q")
+        subject.postprocess_nodes(nodes(1, 2, 3), query_str="q")
+        assert (subject.last_call.cached, subject.last_call.requests, scores.hit_rate) == (2, 1, 0.4)
+
+
+def test_a_failing_call_names_the_nodes_also_when_a_cache_knew_some(rerank, service, tmp_path):
+    with DiskCache(tmp_path / "scores.sqlite") as scores:
+        rerank(nodes(1), score_cache=scores)
+        service.answers = [httpx.Response(400, text="no")]
+        with pytest.raises(RerankError, match="nodes 'n2' to 'n3'"):
+            rerank(nodes(2, 1, 3), score_cache=scores)
+
+
+@pytest.mark.parametrize("argument", ["score_cache", "rate_limit"])
+def test_what_is_no_cache_or_no_limit_is_refused(service, argument):
+    with pytest.raises(ValueError, match=argument):
+        reranker(service, **{argument: 40})
+
+
+def test_cache_and_limit_go_with_a_pickle_and_stay_out_of_a_dictionary(tmp_path):
+    with DiskCache(tmp_path / "scores.sqlite") as scores:
+        subject = NVIDIARerank(base_url="http://nim/v1", model="m", score_cache=scores, rate_limit=RateLimit(40))
+        unpickled = pickle.loads(pickle.dumps(subject))
+        unpickled.score_cache.close()
+    assert (unpickled.score_cache.path, unpickled.rate_limit.requests) == (scores.path, 40)
+    assert not {"score_cache", "rate_limit"} & set(subject.to_dict())
 
 
 def test_a_failing_call_names_the_nodes_of_the_failing_request(rerank, service):

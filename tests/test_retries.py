@@ -1,3 +1,4 @@
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -5,7 +6,9 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from nvrerank_helpers.retries import LONGEST_WAIT, GaveUp, Patience
+from nvrerank_helpers.errors import RateLimited
+from nvrerank_helpers.rate_limit import RateLimit
+from nvrerank_helpers.retries import LONGEST_WAIT, GaveUp, Patience, read_by_the_clock
 
 
 def patience(seconds=120.0, **arguments):
@@ -63,3 +66,93 @@ async def test_waiting_is_the_same_async():
     before = subject.request_timeout["read"]
     await subject.asleep(answer("0"))
     assert subject.request_timeout["read"] < before
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    """Keeps how long was slept, instead of sleeping."""
+    naps = []
+
+    async def nap(seconds):
+        naps.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", naps.append)
+    monkeypatch.setattr(asyncio, "sleep", nap)
+    return naps
+
+
+def limited(**arguments):
+    return patience(rate_limit=RateLimit(1, 60, clock=lambda: 0.0), **arguments)
+
+
+def test_each_try_waits_for_its_place_under_the_rate_limit(naps):
+    subject = limited()
+    subject.begin()
+    subject.sleep(answer("2"))
+    assert naps == [0, 2, 60]
+
+
+async def test_each_try_waits_for_its_place_async_too(naps):
+    subject = limited()
+    await subject.abegin()
+    await subject.asleep(answer("2"))
+    assert naps == [0, 2, 60]
+
+
+def test_a_place_beyond_the_deadline_is_not_waited_for(naps):
+    subject = limited(seconds=50.0)
+    subject.begin()
+    with pytest.raises(RateLimited):
+        subject.begin()
+    assert naps == [0]
+
+
+class Body(httpx.SyncByteStream):
+    """Four parts, and what happens before the third."""
+
+    closed = False
+
+    def __init__(self, before_the_third=lambda: None):
+        self.before_the_third = before_the_third
+
+    def __iter__(self):
+        yield b"1"
+        yield b"2"
+        self.before_the_third()
+        yield b"3"
+        yield b"4"
+
+    def close(self):
+        self.closed = True
+
+
+def received(body, **extensions):
+    request = httpx.Request("POST", "http://nim/v1/ranking", extensions=extensions)
+    response = httpx.Response(200, stream=body, request=request)
+    read_by_the_clock(response)
+    return response
+
+
+def test_a_body_that_comes_in_time_is_read_and_closed():
+    body = Body()
+    assert received(body, retry=patience()).read() == b"1234"
+    assert body.closed
+
+
+def test_a_body_that_drips_beyond_the_deadline_is_a_timeout(monkeypatch):
+    subject = patience(seconds=100.0)
+    late = Body(lambda: monkeypatch.setattr(time, "monotonic", lambda: subject._ends + 1))
+    with pytest.raises(httpx.ReadTimeout, match="drips"):
+        received(late, retry=subject).read()
+
+
+def test_no_read_of_a_body_may_last_longer_than_what_is_left(monkeypatch):
+    subject = patience(seconds=100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: subject._ends - 7)
+    received(Body(), retry=subject)
+    assert subject.request_timeout["read"] == 7
+
+
+def test_an_answer_to_a_request_without_retries_is_left_alone():
+    body = Body()
+    assert received(body).stream is body

@@ -1,0 +1,142 @@
+"""A score cache in a file, for several threads and processes at once."""
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nvrerank_helpers.cache import CountingCache
+from nvrerank_helpers.errors import CacheError
+
+OPENING, BUSY = 30.0, 0.5  # seconds to wait for a process that writes: a cache must not hold up a query
+APPLICATION_ID = 0x6E765243  # "nvRC", in the header of the file, where `file` and SQLite show it
+TABLE = "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, pair BLOB NOT NULL UNIQUE, logit REAL NOT NULL)"
+UNUSABLE = "Is its folder there, may it be written, and is there room? It must be on a disk of this machine."
+ROOM = "DELETE FROM scores WHERE number <= (SELECT max(number) FROM scores) - ?"
+
+
+class DiskCache(CountingCache):
+    """Keep scores in an SQLite file; several threads and processes may share it, on a disk of this machine.
+
+    The file holds hashes and numbers, no texts, and nothing of it is ever executed. It survives a process that is
+    killed: a score is in it as a whole or not at all.
+
+    Args:
+        path: The file; it is made where there is none.
+        max_pairs: How many scores are kept at the most, about 100 bytes each; the oldest go first.
+
+    Raises:
+        CacheError: The file is something else, is damaged, or cannot be opened.
+        ValueError: `max_pairs` is less than 1.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, DiskCache(Path(folder) / "scores.sqlite") as cache:
+        ...     cache.put({b"some key": 1.5})
+        ...     cache.get([b"some key", b"another"]), cache.hit_rate
+        ({b'some key': 1.5}, 0.5)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], max_pairs: int = 1_000_000) -> None:
+        super().__init__(max_pairs)
+        self.path = Path(path).absolute()
+        self._inherited: list[sqlite3.Connection] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        with self._errors():
+            self._connection = sqlite3.connect(self.path, timeout=OPENING, check_same_thread=False)
+            weakref.finalize(self, _close_in, self._process, self._connection)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        self._check()
+        self._connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute(TABLE)
+        self._connection.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
+
+    def _check(self) -> None:
+        used = self._one("PRAGMA schema_version")
+        if used and self._one("PRAGMA application_id") != APPLICATION_ID:
+            raise CacheError(f"{self.path} is an SQLite file, but no score cache.")
+        if (health := self._one("PRAGMA quick_check(1)")) != "ok":
+            raise CacheError(f"The score cache {self.path} is damaged: {health}")
+
+    def _one(self, question: str) -> object:
+        return self._connection.execute(question).fetchone()[0]
+
+    def __repr__(self) -> str:
+        return f"DiskCache({str(self.path)!r}, {self.max_pairs})"
+
+    def __reduce__(self) -> tuple[type["DiskCache"], tuple[str, int]]:
+        """Pickle the path: another process opens the same file."""
+        return type(self), (str(self.path), self.max_pairs)
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """Return the scores that are there.
+
+        Raises:
+            CacheError: The file cannot be read.
+        """
+        found = {}
+        with self._opened() as connection:
+            for key in keys:
+                row = connection.execute("SELECT logit FROM scores WHERE pair = ?", (key,)).fetchone()
+                if row:
+                    found[key] = row[0]
+        self.count(keys, found)
+        return found
+
+    def put(self, scores: Mapping[bytes, float]) -> None:
+        """Keep scores; one that is there already stays.
+
+        Raises:
+            CacheError: The file cannot be written, or other processes write for more than half a second.
+        """
+        with self._opened() as connection, connection:
+            connection.executemany("INSERT OR IGNORE INTO scores (pair, logit) VALUES (?, ?)", scores.items())
+            connection.execute(ROOM, (self.max_pairs,))
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        if self._process != os.getpid():  # after a fork: SQLite's connections must not be used, nor closed, in a child
+            self._inherited.append(self._connection)
+            self._begin()
+        with self._lock, self._errors():
+            yield self._connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            hint = UNUSABLE if isinstance(error, sqlite3.OperationalError) else None
+            raise CacheError(f"The score cache {self.path} cannot be used: {error}", hint=hint) from error
+
+    def close(self) -> None:
+        """Close the file; the cache cannot be used any more."""
+        _close_in(self._process, self._connection)
+
+    def __enter__(self) -> "DiskCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _close_in(process: int, connection: sqlite3.Connection) -> None:
+    if process == os.getpid():
+        connection.close()
