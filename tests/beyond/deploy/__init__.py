@@ -1,0 +1,1 @@
+"""The files under `deploy/`: valid, consistent, and run by nginx under load."""
