@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Generic, TypeVar
@@ -191,14 +191,15 @@ def _row(load: Load) -> dict[str, float]:
     }
 
 
-def throughput(table: pd.DataFrame) -> Figure:
+def throughput(table: pd.DataFrame, percentiles: Sequence[str] = ("p50", "p95")) -> Figure:
     """Draw how latency and answers per second depend on the number of callers, with the knee marked.
 
     Args:
         table: As `load_curve` gives it, three rows at least.
+        percentiles: Which of its latencies to draw.
 
     Returns:
-        Two panels, one below the other: p50 and p95 in milliseconds, and calls per second.
+        Two panels, one below the other: the percentiles in milliseconds, and calls per second.
 
     Raises:
         ValueError: There are fewer than three rows, or the concurrency does not ascend.
@@ -208,5 +209,5 @@ def throughput(table: pd.DataFrame) -> Figure:
     """
     rate = table["calls per second"]
     best = knee(rate)
-    panels = {"milliseconds": table[["p50", "p95"]], "calls per second": rate.to_frame("answered")}
+    panels = {"milliseconds": table[[*percentiles]], "calls per second": rate.to_frame("answered")}
     return curves(panels, best, f"knee: {best:g}")

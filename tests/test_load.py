@@ -103,9 +103,17 @@ def test_without_an_answer_there_is_no_latency():
     assert row["calls per second"] == 0
 
 
-def test_the_figure_marks_the_knee():
-    table = pd.DataFrame(
-        {"calls per second": [10.0, 18.0, 19.0], "p50": [100.0, 110.0, 200.0], "p95": [120.0, 150.0, 300.0]},
-        index=pd.Index([1, 2, 4], name="concurrency"),
+@pytest.fixture
+def curve():
+    latencies = {"p50": [100.0, 110.0, 200.0], "p95": [120.0, 150.0, 300.0], "p99": [130.0, 190.0, 900.0]}
+    return pd.DataFrame(
+        {"calls per second": [10.0, 18.0, 19.0], **latencies}, index=pd.Index([1, 2, 4], name="concurrency")
     )
-    assert throughput(table).description.endswith("answered from 10 to 19. Marked at 2: knee: 2.")
+
+
+def test_the_figure_marks_the_knee(curve):
+    assert throughput(curve).description.endswith("answered from 10 to 19. Marked at 2: knee: 2.")
+
+
+def test_the_figure_draws_the_percentiles_that_are_asked_for(curve):
+    assert "p50 from 100 to 200, p99 from 130 to 900, answered" in throughput(curve, ["p50", "p99"]).description
