@@ -6,12 +6,14 @@ counts what reaches it (`GET /stats`), and goes wrong on purpose where `--faults
 
 import argparse
 import asyncio
+import heapq
 import json
 import random
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -33,10 +35,13 @@ class LocalServer:
         faults: Share of the requests that each of the four faults strikes: 429, 503, reset, slow answer.
         slow: Seconds that a slow answer takes.
         seed: Of the faults.
+        at_once: Requests that are worked on at one time, the others wait; 0 sets no limit.
     """
 
-    def __init__(self, delay: float = 0.0, faults: float = 0.0, slow: float = 1.0, seed: int = 0) -> None:
-        options = [f"--delay={delay}", f"--faults={faults}", f"--slow={slow}", f"--seed={seed}"]
+    def __init__(
+        self, delay: float = 0.0, faults: float = 0.0, slow: float = 1.0, seed: int = 0, at_once: int = 0
+    ) -> None:
+        options = [f"--delay={delay}", f"--faults={faults}", f"--slow={slow}", f"--seed={seed}", f"--at-once={at_once}"]
         command = [sys.executable, __file__, *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -58,8 +63,9 @@ class LocalServer:
 class Service:
     """What all connections share: the settings, the faults to come, the counts."""
 
-    def __init__(self, delay: float, faults: float, slow: float, seed: int) -> None:
+    def __init__(self, delay: float, faults: float, slow: float, seed: int, at_once: int) -> None:
         self.delay, self.faults, self.slow = delay, faults, slow
+        self.free_at = [0.0] * at_once  # when each place of those that work is free, the earliest first
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.in_flight = 0
@@ -71,6 +77,15 @@ class Service:
             return None
         chosen = int(self.random.random() // self.faults)
         return FAULTS[chosen] if chosen < len(FAULTS) else None
+
+    def wait(self, seconds: float) -> float:
+        """Return how long a request takes that is worked on for so many seconds, with its wait for a free place."""
+        if not self.free_at:
+            return seconds
+        now = time.monotonic()
+        ends = max(now, self.free_at[0]) + seconds
+        heapq.heapreplace(self.free_at, ends)
+        return ends - now
 
     def connected(self) -> None:
         """Count a connection with its first ranking: asking for models or counts is not what is measured."""
@@ -125,7 +140,7 @@ class Connection(asyncio.Protocol):
         self.service.began()
         fault = self.service.fault()
         self.service.counts[fault or "answers"] += 1
-        wait = self.service.slow if fault == "slow" else self.service.delay
+        wait = self.service.wait(self.service.slow if fault == "slow" else self.service.delay)
         self.timer = asyncio.get_running_loop().call_later(wait, self.finish, fault, _reply(fault, body))
 
     def finish(self, fault: str | None, reply: bytes) -> None:
@@ -186,6 +201,7 @@ def main() -> None:
     parser.add_argument("--faults", type=float, default=0.0, help=f"share of each of {', '.join(FAULTS)}")
     parser.add_argument("--slow", type=float, default=1.0, help="seconds that a slow answer takes")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
+    parser.add_argument("--at-once", type=int, default=0, help="requests that are worked on at one time; 0: all")
     asyncio.run(serve(Service(**vars(parser.parse_args()))))
 
 

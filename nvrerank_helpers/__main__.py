@@ -1,4 +1,4 @@
-"""The command line: `python -m nvrerank_helpers demo` and `python -m nvrerank_helpers check`."""
+"""The command line: `python -m nvrerank_helpers demo`, `... check` and `... bulk`."""
 
 import argparse
 import importlib.util
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
+from nvrerank_helpers.bulk.command import add_options, run_command
 from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.nim_standin.process import INSTALL, StandInError
 
 
@@ -30,17 +32,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="check a service: ready, model served, a tiny ranking")
     check.add_argument("--base-url", metavar="ADDRESS", help="of your own NIM; NVIDIA_BASE_URL, else the API catalog")
     check.add_argument("--model", metavar="ID", help="the catalog's current one, or the first that the NIM serves")
+    add_options(commands.add_parser("bulk", help="rerank a whole run of queries and passages, on Ray"))
     asked = parser.parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal that lacks a character shows a ? instead of nothing
         sys.stdout.reconfigure(errors="replace")
     try:
-        return _demo(asked.json) if asked.command == "demo" else _check(asked.base_url, asked.model)
+        return _command(asked)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    except (RerankError, RuntimeError, ValueError, OSError) as error:
+    except (RerankError, RuntimeError, ValueError, OSError, ExtraNotInstalled) as error:
         print(f"nvrerank_helpers: {error}", file=sys.stderr)
         return 1
+
+
+def _command(asked: argparse.Namespace) -> int:
+    if asked.command == "demo":
+        return _demo(asked.json)
+    if asked.command == "check":
+        return _check(asked.base_url, asked.model)
+    print(run_command(asked))
+    return 0
 
 
 def _demo(json_file: Path | None) -> int:

@@ -88,7 +88,10 @@ def test_a_fault_is_written_as_it_is_read(text: str) -> None:
         ("status=503 share=nan", "share=nan is not allowed: .*finite"),
         ("status=503 times=0", "times=0 is not allowed"),
         ("delay=fixed", "seconds= is missing"),
-        ("delay=poisson seconds=1", "delay=poisson is not allowed: .*'fixed', 'uniform', 'exponential' or 'lognormal'"),
+        (
+            "delay=poisson seconds=1",
+            "delay=poisson is not allowed: .*'fixed', 'uniform', 'exponential', 'lognormal' or 'queue'",
+        ),
         ("answer=wrong", "answer=wrong is not allowed: .*'unsorted'.*'broken'"),
     ],
 )
@@ -173,6 +176,19 @@ def test_faults_with_times_follow_one_another_and_then_the_call_works() -> None:
 def test_delays_add_up_and_leave_room_for_another_fault() -> None:
     draw = plan_of("delay=fixed seconds=1", "status=503", "delay=fixed seconds=0.5").draw(RANKING)
     assert (draw.delay, str(draw.fault)) == (1.5, "status=503")
+
+
+def test_in_a_queue_requests_wait_for_those_before_them_until_all_are_done() -> None:
+    times = iter([10, 10, 11, 30])
+    plan = Plan([parse_fault("delay=queue seconds=2")], clock=lambda: next(times))
+    assert [plan.draw(RANKING).delay for _ in range(4)] == [2, 4, 5, 2]
+
+
+def test_a_queue_is_empty_after_the_faults_are_set_anew() -> None:
+    plan = Plan([parse_fault("delay=queue seconds=2")], clock=lambda: 0)
+    drawn(plan, 2)
+    plan.set([parse_fault("delay=queue seconds=2")])
+    assert plan.draw(RANKING).delay == 2
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Times = Annotated[int, Field(ge=1, le=1_000_000), Whole]
 Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Whole]
-Distribution = Literal["fixed", "uniform", "exponential", "lognormal"]
+Distribution = Literal["fixed", "uniform", "exponential", "lognormal", "queue"]
 RankingSpoil = Literal["unsorted", "missing", "duplicate", "out_of_range", "negative", "nan", "strings", "no_rankings"]
 Spoil = Literal[RankingSpoil, "html", "broken"]
 
@@ -64,7 +64,11 @@ class StatusFault(_AnyFault):
 
 
 class DelayFault(_AnyFault):
-    """A wait before the request is looked at; `seconds` is the mean of each distribution."""
+    """A wait before the request is looked at; `seconds` is the mean of each distribution.
+
+    With `queue` a plan has requests wait for their turn, one after the other and each that long: so a service on one
+    GPU answers, however many ask it at once.
+    """
 
     delay: Distribution
     seconds: Seconds
@@ -80,7 +84,7 @@ class DelayFault(_AnyFault):
             0.5
         """
         match self.delay:
-            case "fixed":
+            case "fixed" | "queue":
                 return self.seconds
             case "uniform":
                 return self.seconds * rng.uniform(0, 2)

@@ -2,13 +2,15 @@
 
 A request meets at most one fault, the first into whose part of a single draw it falls: `status=503 share=0.05` with
 `reset=middle share=0.01` fails 5 % of all requests and breaks 1 %, never both. Delays are the exception: each draws
-for itself, they add up, and what is delayed may fail as well. A fault with `times` steps aside after that many
-requests, so that `status=503 times=1` means "the second call works".
+for itself, they add up, and what is delayed may fail as well. A delay of the kind `queue` begins where that of the
+request before it ends. A fault with `times` steps aside after that many requests, so that `status=503 times=1` means
+"the second call works".
 """
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -62,6 +64,7 @@ class Plan:
     Args:
         faults: The faults, none to begin with.
         seed: What the draws start from.
+        clock: Tells the seconds, for delays of the kind `queue`.
 
     Raises:
         FaultError: The shares add up to more than 1, or the seed is none.
@@ -73,7 +76,13 @@ class Plan:
         ['status=503 times=1', 'None']
     """
 
-    def __init__(self, faults: Iterable[Outcome | DelayFault] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        faults: Iterable[Outcome | DelayFault] = (),
+        seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self.set(faults, seed)
 
     def set(self, faults: Iterable[Outcome | DelayFault] = (), seed: int = 0) -> None:
@@ -92,7 +101,7 @@ class Plan:
                 "up to 1. Delays do not count, nor do faults with times, which step aside."
             )
         self._faults, self._seed = faults, seed
-        self._requests, self._injected = 0, [0] * len(faults)
+        self._requests, self._tally = 0, _Tally(len(faults))
 
     def draw(self, path: str, instead: Sequence[Outcome | DelayFault] = ()) -> Draw:
         """Decide what the next request meets.
@@ -107,31 +116,47 @@ class Plan:
         self._requests += 1
         rng = random.Random(f"{self._seed}/{self._requests}")  # noqa: S311 - repeatable on purpose
         if instead:
-            return _drawn(instead, [0] * len(instead), path, rng)
-        return _drawn(self._faults, self._injected, path, rng)
+            return _drawn(instead, _Tally(len(instead)), path, rng, self._clock())
+        return _drawn(self._faults, self._tally, path, rng, self._clock())
 
     @property
     def state(self) -> PlanState:
         """The faults in force, and what they have done so far."""
         return PlanState(
-            faults=list(self._faults), seed=self._seed, requests=self._requests, injected=list(self._injected)
+            faults=list(self._faults), seed=self._seed, requests=self._requests, injected=list(self._tally.injected)
         )
 
 
-def _drawn(faults: Sequence[Outcome | DelayFault], injected: list[int], path: str, rng: random.Random) -> Draw:
-    """Draw once for all faults but the delays, and count what happens in `injected`."""
+class _Tally:
+    """What the faults have done: how many requests each has touched, and when its queue will be empty."""
+
+    def __init__(self, faults: int) -> None:
+        self.injected = [0] * faults
+        self._empty_at = [0.0] * faults
+
+    def wait(self, position: int, fault: DelayFault, rng: random.Random, now: float) -> float:
+        """Return the seconds that a request is put off; in a queue, until those before it and itself are done."""
+        length = fault.length(rng)
+        if fault.delay != "queue":
+            return length
+        self._empty_at[position] = max(self._empty_at[position], now) + length
+        return self._empty_at[position] - now
+
+
+def _drawn(faults: Sequence[Outcome | DelayFault], tally: _Tally, path: str, rng: random.Random, now: float) -> Draw:
+    """Draw once for all faults but the delays, and count what happens in the tally."""
     mark, reached, delay, outcome = rng.random(), 0.0, 0.0, None
     for position, fault in enumerate(faults):
-        if injected[position] == fault.times or not _fits(fault, path):
+        if tally.injected[position] == fault.times or not _fits(fault, path):
             continue
         if isinstance(fault, DelayFault):
             if rng.random() < fault.share:
-                delay += fault.length(rng)
-                injected[position] += 1
+                delay += tally.wait(position, fault, rng, now)
+                tally.injected[position] += 1
             continue
         if reached <= mark < reached + fault.share:
             outcome = fault
-            injected[position] += 1
+            tally.injected[position] += 1
         reached += fault.share
     return Draw(delay, outcome, rng)
 

@@ -1,0 +1,37 @@
+"""One Ray for all tests that do not end it, and services to ask."""
+
+import os
+
+import pytest
+from number_service import KEY, NumberService
+
+from nvrerank_helpers.bulk.cluster import running_ray
+
+
+def pytest_configure(config):
+    """Let Ray warn of its own affairs: settings that it copies itself, and servers that it leaves to the kernel."""
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:ray")
+    config.addinivalue_line("filterwarnings", "ignore:subprocess .* is still running:ResourceWarning")
+
+
+@pytest.fixture(scope="session")
+def ray():
+    """Have a Ray that runs, whose workers find a key in their environment."""
+    before = os.environ.get("NVIDIA_API_KEY")
+    os.environ["NVIDIA_API_KEY"] = KEY
+    with running_ray(4):
+        if before is None:
+            del os.environ["NVIDIA_API_KEY"]
+        else:
+            os.environ["NVIDIA_API_KEY"] = before
+        import ray
+
+        yield ray
+
+
+@pytest.fixture
+def service(tmp_path):
+    """Run a service that answers at once."""
+    service = NumberService(tmp_path / "asked.txt")
+    yield service
+    service.close()

@@ -1,0 +1,68 @@
+"""The command with a Ray of its own, of which nothing may be left."""
+
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import psutil
+import pytest
+from bulk_runs import a_run, results, right
+from number_service import NumberService
+
+RUN = a_run(queries=200)
+
+
+@pytest.fixture
+def slow_service(tmp_path):
+    service = NumberService(tmp_path / "asked.txt", 0.2)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def command(tmp_path, slow_service):
+    RUN.to_parquet(tmp_path / "in.parquet")
+    options = ["--run", tmp_path / "in.parquet", "--out", tmp_path / "out", "--base-url", slow_service.base_url]
+    options += ["--workers", "1", "--in-flight", "8", "--block-pairs", "40", "--trec", tmp_path / "out.run"]
+    return [sys.executable, "-m", "nvrerank_helpers", "bulk", *map(str, options)]
+
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def with_children(process):
+    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+def are_gone(processes):
+    _, alive = psutil.wait_procs(processes, timeout=120)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+# Ray takes SIGTERM for the exit of that number.
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 15)])
+def test_nothing_is_left_of_an_interrupted_command(command, slow_service, how, code):
+    first = start(command)
+    slow_service.wait_until_asked()
+    processes = with_children(first)
+    assert len(processes) > 5
+    first.send_signal(how)
+    _, said = first.communicate()
+    assert (first.returncode, "Traceback" in said) == (code, False)
+    assert are_gone(processes)
+
+
+def test_nothing_is_left_of_a_killed_command_and_the_same_one_goes_on(command, slow_service, tmp_path):
+    first = start(command)
+    slow_service.wait_until_asked()
+    processes = with_children(first)
+    first.kill()
+    first.communicate()
+    again = start([*command, "--workers", "0"])
+    said, _ = again.communicate()
+    assert (again.returncode, said[:10]) == (0, "1,000 pair")
+    pd.testing.assert_frame_equal(results(tmp_path / "out"), right(RUN))
+    assert (tmp_path / "out.run").read_text().startswith("q0 Q0 ")
+    assert are_gone(processes)  # two agents of Ray try for a minute to tell of it
