@@ -27,6 +27,7 @@ PASSAGES = 40  # of each query
 WORKERS = 4
 FEW, MANY = 500, 5000  # queries: 20,000 and 200,000 pairs
 BOUND = {"delay": 0.1, "at_once": 4}  # a service that answers 40 requests a second and no more
+SMALL = 400  # pairs of a block, so that no worker is long at its last one while the others have none left
 LOOK = 0.05  # seconds between two looks at a process's memory
 
 
@@ -139,9 +140,8 @@ def against_one_service(folder: Path) -> list[Row]:
     with running_ray(WORKERS), LocalServer(**BOUND) as first, LocalServer(**BOUND) as second:
         for base_urls in ([first.base_url], [first.base_url, second.base_url]):
             out = folder / f"out-{len(base_urls)}"
-            report = bulk.rerank(
-                folder / "few.parquet", out, base_urls=base_urls, model=MODEL, workers=WORKERS, progress=False
-            )
+            settings = {"model": MODEL, "workers": WORKERS, "block_pairs": SMALL, "progress": False}
+            report = bulk.rerank(folder / "few.parquet", out, base_urls=base_urls, **settings)
             check(folder / "few.parquet", out)
             seconds[len(base_urls)] = report.working
     measure, ratio = "services that answer 40 requests a second", seconds[1] / seconds[2]

@@ -2,7 +2,7 @@
 
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.bulk import run_table
+from nvrerank_helpers.bulk.first_stage import run_table
 
 
 def found(*texts):

@@ -10,9 +10,12 @@ from side_env import LOCKS
 def main() -> int:
     """Install the lock of the extras over what is there; nothing is removed."""
     say("Set-up: the packages in locks/beyond.lock into .venv")
-    options = ["--require-hashes", "--only-binary", ":all:", "--no-deps", "--link-mode=copy", "--system-certs"]
+    ways = ["--require-hashes", "--only-binary", ":all:", "--no-deps", "--link-mode=copy", "--compile-bytecode"]
     try:
-        run([UV, "pip", "install", *options, "--python", PYTHON, "-r", LOCKS / "beyond.lock"], uv_environment())
+        run(
+            [UV, "pip", "install", *ways, "--system-certs", "--python", PYTHON, "-r", LOCKS / "beyond.lock"],
+            uv_environment(),
+        )
     except SetupError as failure:
         print(f"Set-up: {failure}", file=sys.stderr)
         return 1

@@ -41,7 +41,9 @@ def make(name: str) -> Path:
     env = uv_environment()
     run([UV, "venv", "--quiet", "--clear", "--no-project", "--python", PYTHON, folder], env)
     options = ["--system-certs", "--python", python]
-    run([UV, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--link-mode=copy", *options, lock], env)
+    # Compiled here, since Ray starts many processes, and each would compile all that it imports.
+    ways = ["--require-hashes", "--only-binary", ":all:", "--link-mode=copy", "--compile-bytecode"]
+    run([UV, "pip", "sync", *ways, *options, lock], env)
     if "flit-core==" in lock.read_text(encoding="utf-8"):
         run(
             [UV, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline", *options, "-e", ROOT],

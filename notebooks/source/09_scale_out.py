@@ -19,7 +19,8 @@ from importlib.metadata import version
 import pandas as pd
 from ir_measures import RR, Qrel, calc_aggregate, nDCG, read_trec_run
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.bulk import rerank, run_table
+from nvrerank_helpers.bulk import rerank
+from nvrerank_helpers.bulk.first_stage import run_table
 from nvrerank_helpers.bulk.lesson import BulkLesson
 from nvrerank_helpers.charts import curves
 from nvrerank_helpers.evaluation import present
@@ -40,8 +41,7 @@ collection.head(3)
 # ## The whole run
 #
 # BM25's `rank` and `score` are not needed, and may stay. The lesson brings a Ray and a stand-in of its own, the same for
-# everybody. Two workers, blocks of 200 pairs or a few more: how many blocks will there be? (Without `progress=False` a
-# bar counts the pairs.)
+# everybody. Two workers, blocks of 200 pairs or a few more: how many blocks will there be? (A bar would show the progress.)
 
 # %% tags=["timing"]
 lesson = BulkLesson(workers=4)
@@ -54,7 +54,7 @@ ranked = pd.read_parquet(whole.out / "ranked")
 ranked.head(3)
 
 # %% [markdown]
-# A row for each pair, best first; pandas reads the folder as one table. Texts are left out: ids are enough to join.
+# A row for each pair, best first; pandas reads the folder as one table.
 #
 # ## Kill a worker
 #
@@ -88,8 +88,10 @@ print(f"{len({done.pid for done in mended.done})} processes wrote blocks")
 # %% tags=["timing"]
 with lesson.control.faults("status=402 share=0.02", seed=4):
     print(attempt(lambda: rerank(run, lesson.folder / "night", **job)).error, end="\n\n")
-before, resumed = lesson.requests, rerank(run, lesson.folder / "night", **job)
-print(f"{resumed}\n{resumed.requests} requests sent, {lesson.requests - before} received")
+before, rest = lesson.requests, rerank(run, lesson.folder / "night", **job)
+print(
+    f"{rest}\n{sum(d.requests for d in rest.done)} requests sent, {lesson.requests - before} received"
+)
 
 # %%
 odd = collection.head(40).assign(text=lambda t: t["text"].where(t["rank"] != 8, "word " * 12_000))
@@ -98,8 +100,8 @@ partly = rerank(lesson.folder / "odd.parquet", lesson.folder / "partly", truncat
 pd.read_parquet(partly.out / "failed").to_dict("records")
 
 # %% [markdown]
-# A block that is done is never asked again: as many requests as questions were left. And one pair failed, with its
-# reason: a refused request is halved until the culprit is found.
+# Done is done: as many requests as questions were left. And one pair failed, with its reason: a refused request is halved
+# until the culprit is found.
 #
 # ## From run file to run file
 #
@@ -147,9 +149,9 @@ bill["hours"], bill["cost"] = hours / bill.index, hours * price
 bill.round(1)
 
 # %% [markdown]
-# More workers help until the services are full, then only more services do. Their number changes the time, not the bill.
-# This is measured against pretended GPUs: take your rate from a job of some minutes on yours. At 40 requests a minute, as
-# on the API catalog's free tier, ten million queries take 174 days.
+# More workers help until the services are full, then only more services do; these change the time, not the bill. The GPUs
+# are pretended: take your rate from minutes of your own. At the 40 requests a minute of the API catalog's free tier it
+# would be 174 days.
 #
 # ## Exercise 1
 #
@@ -189,7 +191,9 @@ my_query = ("q1", "Which animal sleeps standing up?")
 my_passages = [("bat", "Bats sleep upside down."), ("horse", "A horse can sleep on its feet.")]
 my_rows = pd.DataFrame([my_query + passage for passage in my_passages])
 with TemporaryDirectory() as my_folder:
-    my_rows.set_axis(["qid", "query", "docno", "text"], axis=1).to_parquet(f"{my_folder}/in.parquet")
+    my_rows.set_axis(["qid", "query", "docno", "text"], axis=1).to_parquet(
+        f"{my_folder}/in.parquet"
+    )
     my_report = rerank(f"{my_folder}/in.parquet", f"{my_folder}/out", workers=1, progress=False)
     print(pd.read_parquet(my_report.out / "ranked"))
 
