@@ -1,5 +1,8 @@
+import importlib.util
+
 import pytest
 
+from nvrerank_helpers.__main__ import main
 from nvrerank_helpers.bulk.blocks import block_name
 from nvrerank_helpers.bulk.errors import OtherJob
 from nvrerank_helpers.bulk.job import (
@@ -108,3 +111,10 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(OtherJob, match=r"other things \(thesis.tex\)"), locked(tmp_path):
         pass
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="the extra is installed")
+def test_without_the_extra_the_command_names_it(tmp_path, capsys):
+    (tmp_path / "in.parquet").touch()
+    assert main(["bulk", "--run", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out")]) == 1
+    assert "extra `ray`" in capsys.readouterr().err

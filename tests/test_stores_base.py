@@ -139,6 +139,12 @@ def test_a_query_vector_of_another_width_is_refused(store):
         store.retriever().retrieve(QueryBundle("road", embedding=[1.0, 0.0]))
 
 
+@pytest.mark.parametrize("number", [0.0, float("nan")])
+def test_a_query_vector_without_direction_is_refused(store, number):
+    with pytest.raises(ValueError, match="no direction"):
+        store.retriever().retrieve(QueryBundle("road", embedding=[number] * 16))
+
+
 def test_the_vector_that_a_query_brings_is_used(store):
     vector = Hashed().get_text_embedding(NODES[2].text)
     side = store.retriever().retrievers["vector"]
@@ -176,6 +182,15 @@ def test_an_address_says_which_store_is_meant(monkeypatch, address):
     monkeypatch.setattr("nvrerank_helpers.stores.PostgresStore", lambda address, embed_model: "postgres")
     monkeypatch.setattr("nvrerank_helpers.stores.LanceStore", lambda address, embed_model: "lance")
     assert (open_store(address), open_store("postgres-notes")) == ("postgres", "lance")
+
+
+@pytest.mark.parametrize("address", ["Postgresql://me:s3cret@h/d", "mysql+pymysql://me:s3cret@h/d", "s3://s3cret/d"])
+def test_an_address_of_another_kind_is_no_folder_and_is_not_repeated(monkeypatch, tmp_path, address):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="No store for this kind of address") as caught:
+        open_store(address)
+    assert "s3cret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_both_are_stores():

@@ -3,15 +3,18 @@ from pathlib import Path
 import pytest
 from llama_index.core.schema import (
     Document,
+    ImageDocument,
     ImageNode,
     IndexNode,
+    MediaResource,
+    Node,
     NodeRelationship,
     RelatedNodeInfo,
     TextNode,
 )
 from memory_store import Hashed
 
-from nvrerank_helpers.stores.rows import About, from_json, rows_of, to_json
+from nvrerank_helpers.stores.rows import About, check_ids, from_json, rows_of, to_json
 
 RICH = {
     "id_": "a'b\"c;üé",
@@ -38,6 +41,9 @@ PLAIN = {"id_": "a", "text": "two roads", "metadata": {"page": 3}}
         Document(**PLAIN),
         IndexNode(**PLAIN, index_id="i"),
         ImageNode(**PLAIN, image="aGVsbG8=", image_mimetype="image/png"),
+        ImageDocument(id_="a", image="aGVsbG8="),
+        Document(**PLAIN, image_resource=MediaResource(data=b"\x89PNG", mimetype="image/png")),
+        Node(id_="a", text_resource=MediaResource(text="a"), audio_resource=MediaResource(data=b"\xff\xfb")),
     ],
     ids=type,
 )
@@ -56,6 +62,26 @@ def test_a_vector_is_not_kept_with_the_node():
 def test_metadata_that_would_come_back_otherwise_is_refused(metadata):
     with pytest.raises(ValueError, match="Node 'a' would not come back"):
         to_json(TextNode(id_="a", text="a", metadata=metadata))
+
+
+@pytest.mark.parametrize("metadata", [{"pair": (1, 2)}, {"when": Path("x")}])
+def test_a_relationship_that_would_come_back_otherwise_is_refused(metadata):
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="whole", metadata=metadata)}
+    with pytest.raises(ValueError, match="Node 'a' would not come back"):
+        to_json(TextNode(id_="a", text="a", relationships=source))
+
+
+def test_a_class_that_llamaindex_would_not_give_back_is_refused():
+    class Signed(TextNode):
+        signature: str
+
+    with pytest.raises(ValueError, match="its class is not known"):
+        to_json(Signed(text="a", signature="b"))
+
+
+def test_an_id_longer_than_an_index_takes_is_refused_and_not_repeated_whole():
+    with pytest.raises(ValueError, match=r"^Node 'é{100}' .* longer than 2,000 bytes"):
+        to_json(TextNode(id_="é" * 1001, text="a"))
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
@@ -84,3 +110,8 @@ def test_what_is_no_vector_is_refused(monkeypatch, vector):
 def test_a_record_survives_and_knows_its_model():
     about = About.new(Hashed())
     assert About.from_json(about.to_json()).mismatch(About.new(Hashed())) is None
+
+
+def test_a_single_id_in_place_of_a_list_is_refused():
+    with pytest.raises(ValueError, match=r"a list, such as \['ab'\]"):
+        check_ids("ab")

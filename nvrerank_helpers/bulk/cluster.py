@@ -44,20 +44,20 @@ def running_ray(workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    try:
-        with _of_the_environment() if os.environ.get("RAY_ADDRESS") else _of_our_own(workers):
-            yield
-    finally:
-        ray.shutdown()
+    with _of_the_environment() if os.environ.get("RAY_ADDRESS") else _of_our_own(workers):
+        yield
 
 
 @contextmanager
 def _of_the_environment() -> Iterator[None]:
     import ray
 
-    with _starting(), _hushed():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    yield
+    try:
+        with _starting(), _hushed():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextmanager
@@ -82,8 +82,8 @@ def _of_our_own(workers: int) -> Iterator[None]:
                 _temp_dir=folder,
             )
         yield
-        ray.shutdown()
     finally:
+        ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
 

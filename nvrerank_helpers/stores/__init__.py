@@ -8,6 +8,7 @@ One line decides which:
 Both have the same methods, and their `retriever()` is the same `HybridRetriever` that `build_hybrid` gives.
 """
 
+import re
 from pathlib import Path
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -41,7 +42,8 @@ def open_store(address: str | Path, embed_model: BaseEmbedding | None = None) ->
 
     Raises:
         ExtraNotInstalled: The extra `lancedb` or `postgres` is missing.
-        StoreUnavailable: The database does not answer, or has no pgvector.
+        ValueError: The address is that of another database.
+        StoreUnavailable: The database does not answer, has no pgvector, or holds something else.
         WrongModel: The store was made with another embedding model.
 
     Example:
@@ -52,4 +54,6 @@ def open_store(address: str | Path, embed_model: BaseEmbedding | None = None) ->
     """
     if isinstance(address, str) and address.startswith(("postgresql:", "postgresql+", "postgres:")):
         return PostgresStore(address, embed_model=embed_model)
+    if re.match(r"\w+(\+\w+)?://", str(address)):  # as a folder it would be made, with the password in its name
+        raise ValueError("No store for this kind of address: give a folder, or postgresql://…, in small letters.")
     return LanceStore(address, embed_model=embed_model)

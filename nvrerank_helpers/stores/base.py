@@ -1,6 +1,7 @@
 """What all stores have in common: one truth with text and vector of each node, and the words derived from it."""
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -180,6 +181,8 @@ class Store(ABC):
         vector = query.embedding or self.embed_model.get_agg_embedding_from_queries(query.embedding_strs)
         if len(vector) != self._dimension:
             raise ValueError(f"The vector of the query has {len(vector)} numbers; those of {self} {self._dimension}.")
+        if not math.isfinite(size := math.hypot(*vector)) or not size:
+            raise ValueError("The vector of the query has no direction: look at its text and at the embedding model.")
         found = self._nearest(vector, top_k)
         return [NodeWithScore(node=from_json(node), score=score) for node, score in found]
 

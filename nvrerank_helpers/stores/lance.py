@@ -1,7 +1,7 @@
 """A store in a folder: LanceDB, which runs inside the program and keeps text and vectors in files."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from nvrerank_helpers.extras import extra
-from nvrerank_helpers.stores.base import Store, StoreBusy, refuse
+from nvrerank_helpers.stores.base import Store, StoreBusy, StoreUnavailable, refuse
 from nvrerank_helpers.stores.rows import About, Row
 from nvrerank_helpers.stores.words import Snapshot
 
@@ -39,6 +39,7 @@ class LanceStore(Store):
 
     Raises:
         ExtraNotInstalled: The extra `lancedb` is missing.
+        StoreUnavailable: Another program made the table in this folder.
         WrongModel: The store was made with another embedding model.
 
     Example:
@@ -52,17 +53,19 @@ class LanceStore(Store):
         with extra("lancedb"):
             import lancedb
         super().__init__(embed_model)
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # the program may go to another folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / "writer.lock", timeout=patience)
         # Without an interval of 0, what other processes commit would not be seen.
         self._database = lancedb.connect(self.folder, read_consistency_interval=timedelta(0))
         now = About.new(self.embed_model)
-        with self._writing():
-            if TABLE not in self._database.list_tables().tables:
-                self._database.create_table(TABLE, schema=_schema(now))
-            self._table = self._database.open_table(TABLE)
-        self._opened(About.from_json(self._table.schema.metadata[ABOUT]), now, self.folder / "bm25")
+        self._table = self._present_table()  # without the lock, so that a folder may be read where it cannot be written
+        if self._table is None:
+            self._table = self._made_table(now)
+        about = (self._table.schema.metadata or {}).get(ABOUT)
+        if about is None:
+            raise StoreUnavailable(f"{self} holds a table {TABLE!r} that is no store: choose another folder.")
+        self._opened(About.from_json(about), now, self.folder / "bm25")
 
     def __repr__(self) -> str:
         return f"LanceStore({str(self.folder)!r})"
@@ -83,6 +86,20 @@ class LanceStore(Store):
             # By default LanceDB leaves a deleted text in its file until a tenth of the file is deleted.
             self._table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
             self._table.optimize(cleanup_older_than=older_than)
+        self._present_words()  # the BM25 index before held the words of deleted texts
+
+    def _present_table(self) -> Any:
+        with suppress(ValueError):  # there is none, or the program that made it was killed before it was whole
+            return self._database.open_table(TABLE)
+        return None
+
+    def _made_table(self, now: About) -> Any:
+        with self._writing():
+            made = self._present_table()  # another program may have been first
+            if made is None:
+                self._database.create_table(TABLE, schema=_schema(now))
+                made = self._database.open_table(TABLE)
+            return made
 
     def _insert(self, rows: Sequence[Row]) -> None:
         with self._writing():

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.utils import get_cache_dir
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from nvrerank_helpers.extras import extra
 from nvrerank_helpers.stores.base import Store, StoreBusy, StoreUnavailable, refuse
@@ -163,7 +163,7 @@ class PostgresStore(Store):
     def _writing(self) -> Iterator[sa.Connection]:
         """Open a transaction that holds the store until it ends, and count the generation up."""
         with self._connection() as connection:
-            milliseconds = f"{self._patience * 1000:.0f}"
+            milliseconds = f"{max(self._patience * 1000, 1):.0f}"  # 0 would wait for ever
             connection.execute(sa.select(sa.func.set_config("lock_timeout", milliseconds, True)))
             # Microseconds, and not 1, 2, 3: a backup that is put back must not count to the same numbers again.
             now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
@@ -177,7 +177,7 @@ class PostgresStore(Store):
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except (OperationalError, ProgrammingError) as error:
+        except DBAPIError as error:
             if getattr(error.orig, "pgcode", None) == "55P03":  # lock_not_available
                 raise StoreBusy(f"Another program is writing to {self}: wait until it is done, try again.") from None
             raise StoreUnavailable(
@@ -193,10 +193,12 @@ def _url(address: str) -> sa.URL:
     try:
         url = sa.make_url(address)
     except (ArgumentError, ValueError):  # what they say may hold a part of the password
+        url = None
+    if url is None or address.count("@") > 1:  # the end of the password would be taken for the host, and shown
         raise ValueError(
             "The address of the database cannot be read: write postgresql://user:password@host:port/database, with "
             "signs such as @ and / in the password as %40 and %2F (urllib.parse.quote_plus makes them)."
-        ) from None
+        )
     return url.set(drivername="postgresql+psycopg2")
 
 

@@ -5,14 +5,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.constants import DATA_KEY
+from llama_index.core.schema import BaseNode, MediaResource, MetadataMode
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
 PROBE = "two roads diverged in a yellow wood"  # embedded whenever a store is opened
+LONGEST_ID = 2000  # bytes; PostgreSQL's index of a column takes rows of up to 2,704
 SAME_VECTOR = 0.99  # cosine; services do not repeat themselves to the last digit
 
 
@@ -108,7 +110,9 @@ def rows_of(nodes: Sequence[BaseNode], embed_model: BaseEmbedding, dimension: in
 
 
 def check_ids(ids: Sequence[str]) -> None:
-    """Refuse an empty list, and a list that names an id twice."""
+    """Refuse an empty list, a list that names an id twice, and a single id, whose letters would be taken for ids."""
+    if isinstance(ids, str):
+        raise ValueError(f"The ids are a list, such as [{ids!r}], and not a text.")
     if not ids:
         raise ValueError("There is nothing to do: give at least one node or id.")
     twice = [id_ for id_, times in Counter(ids).items() if times > 1]
@@ -120,19 +124,25 @@ def to_json(node: BaseNode) -> str:
     """Write a whole node as JSON, without its vector, so that `from_json` gives it back as it was.
 
     Raises:
-        ValueError: The metadata is not what JSON can hold, or the text is no Unicode.
+        ValueError: The node would not come back as it is, its text is no Unicode, or its id is too long.
 
     Example:
         >>> from llama_index.core.schema import TextNode
         >>> from_json(to_json(TextNode(id_="a", text="two roads", metadata={"page": 3}))).metadata
         {'page': 3}
     """
-    if obstacle := _obstacle(node):
+    kept = node.model_copy(update={"embedding": None})
+    try:
+        text = json.dumps(_whole(kept))
+        obstacle = _obstacle(kept, text)
+    except (TypeError, ValueError) as error:
+        obstacle = str(error)
+    if obstacle:
         raise ValueError(
-            f"Node {node.node_id!r} would not come back as it is: {obstacle}. Metadata must be what JSON holds: text, "
-            f"numbers, true and false, None, lists, and dicts with text keys. Text must be valid Unicode."
+            f"Node {node.node_id[:100]!r} would not come back as it is: {obstacle}. Metadata must be what JSON holds: "
+            f"text, numbers, true and false, None, lists, and dicts with text keys. Text must be valid Unicode."
         )
-    return json.dumps(doc_to_json(node.model_copy(update={"embedding": None})))
+    return text
 
 
 def from_json(text: str) -> BaseNode:
@@ -140,14 +150,22 @@ def from_json(text: str) -> BaseNode:
     return json_to_doc(json.loads(text))
 
 
-def _obstacle(node: BaseNode) -> str | None:
-    try:
-        if json.loads(json.dumps(node.metadata)) != node.metadata:
-            return "its metadata holds a tuple, a key that is no text, or a number that is none"
-        if b"\0" in (node.node_id + node.get_content(metadata_mode=MetadataMode.ALL)).encode():
-            return "it holds a character of code 0, which databases do not take"
-    except (TypeError, ValueError) as error:
-        return str(error)
+def _whole(node: BaseNode) -> dict[str, Any]:
+    """Return a node as LlamaIndex writes it, with the bytes of images and sounds, which LlamaIndex leaves out."""
+    written = doc_to_json(node)
+    for name, resource in node:
+        if isinstance(resource, MediaResource) and resource.data:
+            written[DATA_KEY][name]["data"] = resource.data.decode()  # base64
+    return written
+
+
+def _obstacle(node: BaseNode, text: str) -> str | None:
+    if b"\0" in (node.node_id + node.get_content(metadata_mode=MetadataMode.ALL)).encode():
+        return "it holds a character of code 0, which databases do not take"
+    if len(node.node_id.encode()) > LONGEST_ID:
+        return f"its id is longer than {LONGEST_ID:,} bytes"
+    if from_json(text) != node:
+        return "its metadata holds a tuple, a key that is no text, or a number that is none, or its class is not known"
     return None
 
 

@@ -2,12 +2,13 @@
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import NamedTuple
+from uuid import uuid4
 
 import bm25s
 import numpy as np
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = 60.0  # seconds to wait for another process that keeps its index
 TOKENS = r"(?u)\b\w\w+\b"  # as LlamaIndex's BM25Retriever has it, so that both find the same
 
 
@@ -75,11 +77,13 @@ class WordIndex(NamedTuple):
 class WordFolder:
     """Keeps the newest BM25 index of one store on disk.
 
-    The folder of an index is named for the generation and the bm25s that made it. It is written under another name and
-    then renamed, so that a folder with that name is always whole, whenever the process that writes it is killed.
+    The folder of an index is named for the generation and the libraries that made it. It is written under another name
+    and then renamed, so that a folder with that name is always whole, whenever the process that writes it is killed. A
+    name is never used twice: who reads a folder that is replaced meanwhile misses files, and never gets those of two
+    indexes, whose words are numbered differently.
 
     Args:
-        folder: Where the indexes of this store go; made where it is missing.
+        folder: Where the indexes of this store go; made when the first one is kept.
 
     Example:
         >>> folder = WordFolder(Path("words"))  # doctest: +SKIP
@@ -87,44 +91,63 @@ class WordFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._lock = FileLock(folder / "lock")
+        self._folder = folder.absolute()  # the program may go to another folder
 
     def load(self, generation: int) -> WordIndex | None:
         """Return the index of a generation, or None where there is none or where it is damaged."""
-        path = self._path(generation)
-        try:
-            bm25 = bm25s.BM25.load(path, load_corpus=True, show_progress=False)
-            rows, bm25.corpus = bm25.corpus, None
-            return WordIndex(generation, bm25, [row["text"] for row in rows])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            logger.warning("The BM25 index %s is damaged (%s) and is made again.", path, error)
-            return None
+        for path in self._folder.glob(f"{_name(generation)}-*"):
+            try:
+                return _read(path, generation)
+            except FileNotFoundError:  # replaced by another process at this moment
+                continue
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+                logger.warning("The BM25 index %s is damaged (%s) and is made again.", path, error)
+        return None
 
     def save(self, index: WordIndex) -> None:
-        """Put an index in the place of all older ones; one without words is not kept, being made in no time."""
-        with self._lock:
-            kept = [folder for folder in self._folder.iterdir() if folder.is_dir()]
-            if index.bm25 is None or any(_generation(folder) > index.generation for folder in kept):
-                return
-            new = Path(mkdtemp(prefix="unfinished-", dir=self._folder))
+        """Put an index in the place of all older ones; one without words is not kept, being made in no time.
+
+        Where nothing can be written, a warning says so: an index in memory serves as well.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._folder / "lock", timeout=PATIENCE):
+                self._replace(index)
+        except OSError as error:  # which filelock's Timeout is, too
+            logger.warning("The BM25 index cannot be kept in %s (%s): it will be made again.", self._folder, error)
+
+    def _replace(self, index: WordIndex) -> None:
+        kept = [folder for folder in self._folder.iterdir() if folder.is_dir()]
+        if any(_generation(folder) > index.generation for folder in kept) or self.load(index.generation):
+            return
+        if index.bm25 is not None:
+            name = f"{_name(index.generation)}-{uuid4().hex}"
+            new = self._folder / f"unfinished-{name}"
             index.bm25.save(new, corpus=index.ids, show_progress=False)
             for file in new.iterdir():
                 _to_disk(file)
-            for old in kept:
-                shutil.rmtree(old, ignore_errors=True)
-            new.rename(self._path(index.generation))
+            new.rename(self._folder / name)
+        for old in kept:
+            shutil.rmtree(old, ignore_errors=True)
 
-    def _path(self, generation: int) -> Path:
-        return self._folder / f"generation-{generation}-bm25s-{version('bm25s')}"
+
+def _name(generation: int) -> str:
+    """Name what an index depends on: other versions cut, stem or store words in other ways."""
+    return f"generation-{generation}-bm25s-{version('bm25s')}-stemmer-{version('PyStemmer')}"
 
 
 def _generation(folder: Path) -> int:
-    _, _, rest = folder.name.partition("generation-")
-    return int(rest.partition("-")[0] or 0)
+    named = re.match(r"generation-(\d+)-", folder.name)
+    return int(named[1]) if named else 0
+
+
+def _read(path: Path, generation: int) -> WordIndex:
+    bm25 = bm25s.BM25.load(path, load_corpus=True, show_progress=False)
+    rows, bm25.corpus = bm25.corpus, None
+    ids = [row["text"] for row in rows]
+    if len(ids) != bm25.scores["num_docs"]:
+        raise ValueError(f"it has {len(ids)} ids for {bm25.scores['num_docs']} passages")
+    return WordIndex(generation, bm25, ids)
 
 
 def _to_disk(file: Path) -> None:

@@ -1,8 +1,11 @@
 """The command with a Ray of its own, of which nothing may be left."""
 
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -36,6 +39,11 @@ def with_children(process):
     return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
 
+def log_folders(processes):
+    """Find the folders of Ray's logs, which a killed driver cannot remove."""
+    return {found for process in processes for found in re.findall(r"/tmp/ray-\w+", " ".join(process.cmdline()))}
+
+
 def are_gone(processes):
     _, alive = psutil.wait_procs(processes, timeout=120)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
@@ -47,17 +55,29 @@ def test_nothing_is_left_of_an_interrupted_command(command, slow_service, how, c
     first = start(command)
     slow_service.wait_until_asked()
     processes = with_children(first)
+    logs = log_folders(processes)
     assert len(processes) > 5
+    assert logs
     first.send_signal(how)
     _, said = first.communicate()
     assert (first.returncode, "Traceback" in said) == (code, False)
     assert are_gone(processes)
+    assert not any(Path(folder).exists() for folder in logs)
+
+
+def test_without_ray_an_interrupt_ends_the_command_too(command, slow_service):
+    process = start([*command, "--workers", "0"])
+    slow_service.wait_until_asked()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1].endswith("Stopped.\n")
+    assert process.returncode == 130
 
 
 def test_nothing_is_left_of_a_killed_command_and_the_same_one_goes_on(command, slow_service, tmp_path):
     first = start(command)
     slow_service.wait_until_asked()
     processes = with_children(first)
+    logs = log_folders(processes)
     first.kill()
     first.communicate()
     again = start([*command, "--workers", "0"])
@@ -66,3 +86,5 @@ def test_nothing_is_left_of_a_killed_command_and_the_same_one_goes_on(command, s
     pd.testing.assert_frame_equal(results(tmp_path / "out"), right(RUN))
     assert (tmp_path / "out.run").read_text().startswith("q0 Q0 ")
     assert are_gone(processes)  # two agents of Ray try for a minute to tell of it
+    for folder in logs:
+        shutil.rmtree(folder)

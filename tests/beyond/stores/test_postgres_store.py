@@ -54,7 +54,15 @@ def test_a_database_that_is_not_there_is_told(postgres_url, tmp_path):
         PostgresStore(address(sa.make_url(postgres_url).set(database="nowhere")), folder=tmp_path)
 
 
-@pytest.mark.parametrize("wrong", ["postgresql://me:pa:s3cret@host:s3cret/db", "postgresql:s3cret"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "postgresql://me:pa:s3cret@host:s3cret/db",
+        "postgresql:s3cret",
+        "postgresql://me:p@s3cret@host/db",
+        "postgresql://me:p@s3cret/x@host/db",
+    ],
+)
 def test_an_address_that_cannot_be_read_is_not_repeated(wrong):
     with pytest.raises(ValueError, match="cannot be read") as caught:
         PostgresStore(wrong)
@@ -135,7 +143,29 @@ def test_a_backup_that_is_put_back_is_not_taken_for_what_came_after_it(postgres_
     assert PostgresStore(postgres_url, table, Hashed(), folder=tmp_path).ids("bm25") == {"a", "c"}
 
 
+def test_a_server_that_only_reads_is_read_and_refuses_in_our_words(postgres_url, table, tmp_path):
+    PostgresStore(postgres_url, table, Hashed(), folder=tmp_path).add(NODES)
+    standby = f"{postgres_url}?options=-c%20default_transaction_read_only%3Don"
+    store = PostgresStore(standby, table, Hashed(), folder=tmp_path)
+    assert store.ids("bm25") == {"a", "b"}
+    with pytest.raises(StoreUnavailable, match="read-only transaction"):
+        store.delete(["a"])
+
+
 def test_a_server_that_hangs_is_not_waited_for_for_ever(monkeypatch, tmp_path):
     monkeypatch.setattr("nvrerank_helpers.stores.postgres.CONNECT_SECONDS", 2)  # what libpq takes at least
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StoreUnavailable, match="timeout expired"):
         PostgresStore(f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/texts", folder=tmp_path)
+
+
+def test_a_snapshot_is_of_one_moment(postgres_url, table, tmp_path):
+    one, other = (PostgresStore(postgres_url, table, Hashed(), folder=tmp_path) for _ in range(2))
+    one.add(NODES[:1])
+    before = one._snapshot()
+
+    @sa.event.listens_for(one._engine, "before_cursor_execute")
+    def commit_in_between(connection, cursor, statement, *_):
+        if f"{table}.text" in statement:
+            other.add(NODES[1:])
+
+    assert one._snapshot() == before

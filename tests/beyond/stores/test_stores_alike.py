@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from llama_index.core.schema import Document, ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.schema import ImageDocument, ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
 from memory_store import Hashed
 
 from nvrerank_helpers.pydocs import load_passages
@@ -56,7 +56,7 @@ def test_the_results_are_those_of_build_hybrid(opened, passages):
 
 def test_a_node_comes_back_as_it_was_from_both_sides(opened):
     picture = ImageNode(id_="picture", text="a snowy wood", image="aGVsbG8=", metadata={"other": "keys"})
-    kept = [RICH, picture, Document(id_="whole", text="evening")]
+    kept = [RICH, picture, ImageDocument(id_="whole", text="evening", image="aGVsbG8=")]
     store = opened()
     store.add(kept)
     assert opened().get(ids(kept)) == {node.node_id: node for node in kept}
@@ -165,8 +165,9 @@ def test_of_two_who_add_the_same_ids_one_is_refused(opened):
     assert len(opened(Hashed())) == 2
 
 
-def test_a_writer_that_waits_too_long_is_told(opened):
-    one, other = opened(Hashed()), opened(Hashed(), patience=0.05)
+@pytest.mark.parametrize("patience", [0, 0.05])
+def test_a_writer_that_waits_too_long_is_told(opened, patience):
+    one, other = opened(Hashed()), opened(Hashed(), patience=patience)
     with one._writing(), pytest.raises(StoreBusy, match="wait until it is done"):
         other.add(texts("a"))
     other.add(texts("a"))
