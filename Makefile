@@ -72,11 +72,13 @@ book: setup ## make the course as a web site in build/book, and check its links
 test-browser: book ## open the notebooks and the web site in Debian's chromium; pictures are in build/browser
 	build/envs/book/$(notdir $(BIN))/python -m pytest tests/test_book.py tests/browser
 
-bench: setup ## measure side by side: the pipeline's steps, and our client against others, also for long
+bench: setup ## measure side by side: the pipeline's steps, our client against others, also for long and in bulk
 	$(BIN)/python benchmarks/retrieval.py
 	mkdir -p build
 	$(BIN)/python benchmarks/clients.py --figure build/clients.svg
 	$(BIN)/python benchmarks/endurance.py
+	$(SIDE) beyond
+	$(BEYOND)/python benchmarks/bulk.py
 
 soak: setup ## half an hour of mixed load on the stand-in, with faults (for less: make soak ARGS="--minutes 1")
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -8,11 +8,12 @@ cache of your own.
 import asyncio
 import hashlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic_core import to_json
 
@@ -20,14 +21,18 @@ from nvrerank_helpers.client import RankingClient
 from nvrerank_helpers.errors import CacheError, RerankError
 from nvrerank_helpers.protocol import Passage, Ranked, Truncate
 
+WAIT = 1.0  # seconds that an async call gives its cache: where that is slow, many calls queue for few threads
+
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @runtime_checkable
 class ScoreCache(Protocol):
     """Where scores are kept; used by several threads at once.
 
-    A `CacheError` of `get` or `put` is logged, and the call goes on without the cache.
+    A `CacheError` of `get` or `put` is logged, and the call goes on without the cache. A score that is no finite
+    number is as good as none. The time that they take is not part of the deadline; an async call gives each a second.
     """
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
@@ -159,14 +164,14 @@ async def arank(
     """Score passages, and ask the service only for those whose score is not in the cache; the async twin of `rank`."""
     started = time.monotonic()
     keys = pair_keys(client.endpoint.ranking_url, client.model, query, passages, truncate)
-    known = await asyncio.to_thread(_get, cache, keys)
+    known = await _in_time(asyncio.to_thread(_get, cache, keys), {})
     positions = missing(keys, known)
     try:
         asked = await client.arank(query, [passages[position] for position in positions], truncate)
     except RerankError as error:
         raise _with_positions(error, positions) from error.__cause__
     fresh = _by_key(keys, positions, asked)
-    await asyncio.to_thread(_put, cache, fresh)
+    await _in_time(asyncio.to_thread(_put, cache, fresh), None)
     return replace(merged(keys, known, fresh, asked), seconds=time.monotonic() - started)
 
 
@@ -176,10 +181,12 @@ def _by_key(keys: Sequence[bytes], positions: Sequence[int], asked: Ranked) -> d
 
 def _get(cache: ScoreCache, keys: Sequence[bytes]) -> dict[bytes, float]:
     try:
-        return cache.get(keys)
+        found = cache.get(keys)
     except CacheError as error:
         logger.warning("Reranking goes on without its score cache: %s", error)
         return {}
+    # Whatever wrote into the cache, a score that is no number must not break or disorder a ranking.
+    return {key: score for key, score in found.items() if isinstance(score, int | float) and math.isfinite(score)}
 
 
 def _put(cache: ScoreCache, scores: Mapping[bytes, float]) -> None:
@@ -188,6 +195,14 @@ def _put(cache: ScoreCache, scores: Mapping[bytes, float]) -> None:
             cache.put(scores)
     except CacheError as error:
         logger.warning("Scores are not kept: %s", error)
+
+
+async def _in_time(work: Coroutine[Any, Any, T], otherwise: T) -> T:
+    try:
+        return await asyncio.wait_for(work, WAIT)
+    except TimeoutError:
+        logger.warning("Reranking goes on without its score cache: it took longer than %g seconds", WAIT)
+        return otherwise
 
 
 def _with_positions(error: RerankError, positions: Sequence[int]) -> RerankError:

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -119,11 +120,13 @@ class RankingClient(Closing):
         if not parts or (len(parts) == 1 and not self._punctual):  # a thread pool would cost more than it saves
             return joined([self._rank_batch(part, ends) for part in parts], time.monotonic() - started)
         pool = ThreadPoolExecutor(min(self.max_concurrency, len(parts)), "rerank")
-        futures = [pool.submit(contextvars.copy_context().run, self._rank_batch, part, ends) for part in parts]
+        over = threading.Event()
+        futures = [pool.submit(contextvars.copy_context().run, self._rank_batch, part, ends, over) for part in parts]
         try:
             wait(futures, ends + GRACE - time.monotonic(), FIRST_EXCEPTION)
             return joined(self._in_time(futures), time.monotonic() - started)
-        finally:  # after a failure, batches that have not started never do, and only `close` waits for the others
+        finally:  # after a failure no request is begun any more, and only `close` waits for those in flight
+            over.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for future in futures:
                 self._left_behind.add(future)
@@ -182,11 +185,11 @@ class RankingClient(Closing):
     def _batches(self, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> list[Batch]:
         return batches(self.model, query, passages, truncate, self.max_batch_size, self._dialect)
 
-    def _rank_batch(self, batch: Batch, ends: float) -> tuple[Answer, int]:
-        with self._errors(self._ranking_url, ends, batch.passages) as patience:
+    def _rank_batch(self, batch: Batch, ends: float, over: threading.Event | None = None) -> tuple[Answer, int]:
+        with self._errors(self._ranking_url, ends, batch.passages, over) as patience:
             response = self._send("POST", self._ranking_url, patience, to_json(batch.payload))
             while later := self._later(response, patience):
-                time.sleep(LATER_PAUSE)
+                patience.pause(LATER_PAUSE)
                 response = self._send("GET", later, patience)
             return self._answer(response, batch), patience.attempts_made
 
@@ -243,12 +246,18 @@ class RankingClient(Closing):
         return parsed_answer(content_of(response, self._key), len(batch.passages), self._dialect)
 
     @contextmanager
-    def _errors(self, url: httpx.URL, ends: float | None = None, passages: range | None = None) -> Iterator[Patience]:
+    def _errors(
+        self,
+        url: httpx.URL,
+        ends: float | None = None,
+        passages: range | None = None,
+        over: threading.Event | None = None,
+    ) -> Iterator[Patience]:
         """Give a request its patience, and turn whatever goes wrong into an error of ours that names the address."""
         try:
             try:
                 ends = ends or time.monotonic() + self._deadline
-                yield Patience(self._max_retries, self._timeout, ends, self._rate_limit)
+                yield Patience(self._max_retries, self._timeout, ends, self._rate_limit, over)
             except GaveUp as end:
                 raise gave_up(end, self._key, self._longest, hosted=self.endpoint.hosted) from None
             except httpx.HTTPError as error:

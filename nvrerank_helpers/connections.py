@@ -84,11 +84,11 @@ class Connections:
         self._begin()
 
     def _begin(self) -> None:
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._own: httpx.Client | None = None
         # An AsyncClient belongs to the event loop of its first request: a later loop needs its own.
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = weakref.WeakKeyDictionary()
+        self._process = os.getpid()  # the last, so that no other thread takes what is still the parent's
 
     def _leave_to_the_parent(self) -> None:
         """After a fork, begin anew: sockets shared with the parent must neither be used here nor be closed."""

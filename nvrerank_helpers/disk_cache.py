@@ -5,17 +5,32 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from nvrerank_helpers.cache import CountingCache
 from nvrerank_helpers.errors import CacheError
 
-OPENING, BUSY = 30.0, 0.5  # seconds to wait for a process that writes: a cache must not hold up a query
+OPENING, BUSY = 30.0, 0.5  # seconds to wait for others who write: a cache must not hold up a query
 APPLICATION_ID = 0x6E765243  # "nvRC", in the header of the file, where `file` and SQLite show it
 TABLE = "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, pair BLOB NOT NULL UNIQUE, logit REAL NOT NULL)"
 UNUSABLE = "Is its folder there, may it be written, and is there room? It must be on a disk of this machine."
+CROWDED = "Nothing, if it is seldom. Otherwise something slows down its disk, or another process writes for long."
 ROOM = "DELETE FROM scores WHERE number <= (SELECT max(number) FROM scores) - ?"
+
+
+class _File(NamedTuple):
+    """The open file of one process, whose threads take turns."""
+
+    process: int
+    turn: threading.Lock
+    connection: sqlite3.Connection
+
+    def close(self) -> None:
+        if self.process == os.getpid():
+            with self.turn:  # SQLite crashes where a connection is closed that another thread uses
+                self.connection.close()
 
 
 class DiskCache(CountingCache):
@@ -43,40 +58,40 @@ class DiskCache(CountingCache):
     def __init__(self, path: str | os.PathLike[str], max_pairs: int = 1_000_000) -> None:
         super().__init__(max_pairs)
         self.path = Path(path).absolute()
-        self._inherited: list[sqlite3.Connection] = []
-        self._begin()
+        self._file = self._open(OPENING)
 
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
+    def _open(self, patience: float) -> _File:
         with self._errors():
-            self._connection = sqlite3.connect(self.path, timeout=OPENING, check_same_thread=False)
-            weakref.finalize(self, _close_in, self._process, self._connection)
+            connection = sqlite3.connect(self.path, timeout=patience, check_same_thread=False)
             try:
-                self._prepare()
+                self._prepare(connection)
             except BaseException:
-                self._connection.close()
+                connection.close()
                 raise
+        file = _File(os.getpid(), threading.Lock(), connection)
+        weakref.finalize(self, file.close)  # which also keeps a parent's file from being closed while this one is used
+        return file
 
-    def _prepare(self) -> None:
-        self._check()
-        self._connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._connection.execute(TABLE)
-        self._connection.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._check(connection)
+        with suppress(sqlite3.OperationalError):  # another process may be doing it, and then SQLite does not wait
+            connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
+        connection.execute("PRAGMA synchronous = NORMAL")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(TABLE)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
 
-    def _check(self) -> None:
-        used = self._one("PRAGMA schema_version")
-        if used and self._one("PRAGMA application_id") != APPLICATION_ID:
+    def _check(self, connection: sqlite3.Connection) -> None:
+        def one(question: str) -> object:
+            return connection.execute(question).fetchone()[0]
+
+        used = one("PRAGMA schema_version")
+        if used and one("PRAGMA application_id") != APPLICATION_ID:
             raise CacheError(f"{self.path} is an SQLite file, but no score cache.")
-        if (health := self._one("PRAGMA quick_check(1)")) != "ok":
+        if (health := one("PRAGMA quick_check(1)")) != "ok":
             raise CacheError(f"The score cache {self.path} is damaged: {health}")
-
-    def _one(self, question: str) -> object:
-        return self._connection.execute(question).fetchone()[0]
 
     def __repr__(self) -> str:
         return f"DiskCache({str(self.path)!r}, {self.max_pairs})"
@@ -89,7 +104,7 @@ class DiskCache(CountingCache):
         """Return the scores that are there.
 
         Raises:
-            CacheError: The file cannot be read.
+            CacheError: The file cannot be read, or other threads use the cache for more than half a second.
         """
         found = {}
         with self._opened() as connection:
@@ -104,7 +119,7 @@ class DiskCache(CountingCache):
         """Keep scores; one that is there already stays.
 
         Raises:
-            CacheError: The file cannot be written, or other processes write for more than half a second.
+            CacheError: The file cannot be written, or others write for more than half a second.
         """
         with self._opened() as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO scores (pair, logit) VALUES (?, ?)", scores.items())
@@ -112,11 +127,16 @@ class DiskCache(CountingCache):
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        if self._process != os.getpid():  # after a fork: SQLite's connections must not be used, nor closed, in a child
-            self._inherited.append(self._connection)
-            self._begin()
-        with self._lock, self._errors():
-            yield self._connection
+        file = self._file
+        if file.process != os.getpid():  # after a fork: SQLite's connections must not be used, nor closed, in a child
+            file = self._file = self._open(BUSY)
+        if not file.turn.acquire(timeout=BUSY):
+            raise CacheError(f"The score cache {self.path} is in use by other threads", hint=CROWDED)
+        try:
+            with self._errors():
+                yield file.connection
+        finally:
+            file.turn.release()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -128,15 +148,10 @@ class DiskCache(CountingCache):
 
     def close(self) -> None:
         """Close the file; the cache cannot be used any more."""
-        _close_in(self._process, self._connection)
+        self._file.close()
 
     def __enter__(self) -> "DiskCache":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _close_in(process: int, connection: sqlite3.Connection) -> None:
-    if process == os.getpid():
-        connection.close()

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from nvrerank_helpers.errors import RateLimited
 
@@ -25,8 +26,12 @@ class RateLimit:
 
     Example:
         >>> limit = RateLimit(2, clock=lambda: 100.0)
-        >>> [limit.book(longest=90) for _ in range(4)]
-        [0.0, 0.0, 60.0, 60.0]
+        >>> for _ in range(3):
+        ...     with limit.book(longest=90) as wait:
+        ...         print(wait)  # and sleep as long, then send
+        0.0
+        0.0
+        60.0
     """
 
     def __init__(self, requests: int, seconds: float = 60.0, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +40,7 @@ class RateLimit:
         self.requests, self.seconds = requests, seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._booked: deque[float] = deque(maxlen=requests)
+        self._booked: deque[float] = deque()
 
     def __repr__(self) -> str:
         return f"RateLimit({self.requests}, {self.seconds})"
@@ -44,26 +49,40 @@ class RateLimit:
         """Pickle the numbers; a copy in another process counts anew."""
         return type(self), (self.requests, self.seconds)
 
-    def book(self, longest: float) -> float:
-        """Book the next free place.
+    @contextmanager
+    def book(self, longest: float) -> Iterator[float]:
+        """Book the next free place, to be waited for in the `with` block; one that is broken off gives it back.
 
         Args:
             longest: Seconds that the caller can wait for it.
 
-        Returns:
+        Yields:
             Seconds to wait before the request is sent.
 
         Raises:
             RateLimited: The next free place is later than that; nothing is booked.
         """
+        place, wait = self._next(longest)
+        try:
+            yield wait
+        except BaseException:
+            with self._lock, suppress(ValueError):  # it may be long past
+                self._booked.remove(place)
+            raise
+
+    def _next(self, longest: float) -> tuple[float, float]:
         with self._lock:
             now = self._clock()
-            free = self._booked[0] + self.seconds if len(self._booked) == self.requests else now
-            wait = max(0.0, free - now)
+            while self._booked and self._booked[0] + self.seconds <= now:
+                self._booked.popleft()
+            place = max(now, self._booked[-1]) if self._booked else now
+            if len(self._booked) >= self.requests:
+                place = max(place, self._booked[-self.requests] + self.seconds)
+            wait = place - now
             if wait and wait >= longest:
                 raise RateLimited(
                     f"The limit of {self.requests} requests in {self.seconds:g} seconds that was set here is reached",
                     hint=f"Try again in {wait:.0f} seconds, longer than this call may take; or raise `deadline`.",
                 )
-            self._booked.append(now + wait)
-        return wait
+            self._booked.append(place)
+        return place, wait

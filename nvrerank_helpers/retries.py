@@ -1,6 +1,7 @@
 """How long to try: which faults pass, how long to wait before each try, and when to give up."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Self, cast
@@ -8,6 +9,7 @@ from typing import Self, cast
 import httpx
 from httpx_retries import Retry
 
+from nvrerank_helpers.errors import RerankTimeout
 from nvrerank_helpers.rate_limit import RateLimit
 
 PASSING_STATUS = (408, 429, 500, 502, 503, 504)
@@ -40,6 +42,7 @@ class Patience(Retry):
         timeout: Seconds for connecting, for sending and for each wait for data.
         ends: Time on the monotonic clock at which the tries and the waits between them must be over.
         rate_limit: Where each try books its place.
+        over: Set when the call has ended without this request: then no more is sent for it.
 
     Example:
         >>> patience = Patience(max_retries=3, timeout=60, ends=time.monotonic() + 120)
@@ -47,7 +50,14 @@ class Patience(Retry):
         60
     """
 
-    def __init__(self, max_retries: int, timeout: float, ends: float, rate_limit: RateLimit | None = None) -> None:
+    def __init__(
+        self,
+        max_retries: int,
+        timeout: float,
+        ends: float,
+        rate_limit: RateLimit | None = None,
+        over: threading.Event | None = None,
+    ) -> None:
         super().__init__(
             total=max_retries,
             allowed_methods=("GET", "POST"),
@@ -58,6 +68,7 @@ class Patience(Retry):
         self._timeout = timeout
         self._ends = ends
         self._rate_limit = rate_limit
+        self._over = over or threading.Event()
         self.request_timeout: dict[str, float] = {}
         """httpx's own dictionary of the request, so that each try gets what is left of the deadline."""
         self.shorten()
@@ -79,24 +90,35 @@ class Patience(Retry):
             RateLimited: The place would come too late.
         """
         if self._rate_limit:
-            time.sleep(self._rate_limit.book(self.left))
+            with self._rate_limit.book(self.left) as wait:
+                self.pause(wait)
         self.shorten()
 
     async def abegin(self) -> None:
         """Wait for the place of a try under the rate limit; the async twin of `begin`."""
         if self._rate_limit:
-            await asyncio.sleep(self._rate_limit.book(self.left))
+            with self._rate_limit.book(self.left) as wait:
+                await asyncio.sleep(wait)
         self.shorten()
 
     def sleep(self, response: httpx.Response | Exception) -> None:
         """Wait until the next try, or give up."""
-        time.sleep(self.wait_after(response))
+        self.pause(self.wait_after(response))
         self.begin()
 
     async def asleep(self, response: httpx.Response | Exception) -> None:
         """Wait until the next try, or give up; the async twin of `sleep`."""
         await asyncio.sleep(self.wait_after(response))
         await self.abegin()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, or leave as soon as the call is over; an async request is cancelled instead.
+
+        Raises:
+            RerankTimeout: The call is over, so that nobody will read this.
+        """
+        if self._over.wait(seconds):
+            raise RerankTimeout("The call had ended before this request was sent")
 
     def wait_after(self, outcome: httpx.Response | Exception) -> float:
         """Return how many seconds to wait before the next try.
@@ -114,7 +136,7 @@ class Patience(Retry):
         header = outcome.headers.get("retry-after") if isinstance(outcome, httpx.Response) else None
         try:
             return self.parse_retry_after(header) if header else None
-        except ValueError:  # neither seconds nor a date: as if it were not there
+        except (ValueError, OverflowError):  # neither seconds nor a date: as if it were not there
             return None
 
     def shorten(self) -> None:

@@ -44,6 +44,8 @@ def told(span: Any, *, texts: bool) -> Any:
     failure = _failure(span)
     if failure and not (texts and status.description):
         status = Status(StatusCode.ERROR, failure)
+    elif not texts:
+        status = Status(status.status_code)
     return ReadableSpan(
         name=span.name,
         context=span.context,
@@ -105,10 +107,16 @@ def span_table(spans: Iterable[Any]) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=columns).set_index("step")
 
 
+def _depth(span: Any, by_id: Mapping[int, Any]) -> int:
+    above = by_id.get(span.parent.span_id) if span.parent else None
+    return _depth(above, by_id) + 1 if above else 0
+
+
 def _rows(trace: Sequence[Any]) -> list[dict[str, Any]]:
-    """Make the rows of one trace, whose spans are in the order in which they began."""
+    """Make the rows of one trace, whose spans are the first to begin first."""
     rows: dict[int, dict[str, Any]] = {}
-    for span in trace:
+    by_id = {span.context.span_id: span for span in trace}
+    for span in sorted(trace, key=lambda span: _depth(span, by_id)):  # a coarse clock gives both the same begin
         above = rows.get(span.parent.span_id) if span.parent else None
         name, attributes = span.name.partition(".")[0], span.attributes or {}
         tokens = attributes.get("llm.token_count.total", 0)

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import threading
 
 import httpx
 import pytest
@@ -150,6 +151,33 @@ def test_a_cache_that_breaks_is_told_of_and_does_not_break_the_call(rank, caplog
         "Reranking goes on without its score cache",
         "Scores are not kept",
     ]
+
+
+async def test_an_async_call_does_not_wait_long_for_its_cache(service, caplog, monkeypatch):
+    class Stuck(DictCache):
+        def get(self, keys):
+            mended.wait()
+            return super().get(keys)
+
+        put = get
+
+    mended = threading.Event()
+    monkeypatch.setattr(cache, "WAIT", 0.01)
+    client = RankingClient(endpoint("http://nim/v1", None, {}), "m", async_http_client=service.async_client())
+    try:
+        ranked = await cache.arank(client, Stuck(), "q", [{"text": "1"}], "END")
+    finally:
+        mended.set()
+    assert (ranked.logits, ranked.cached) == ([1], 0)
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["it took longer than 0.01 seconds"] * 2
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), "7", None], ids=str)
+def test_a_score_that_is_no_finite_number_is_asked_for_anew(rank, kept, score):
+    rank(1, 2)
+    kept.scores = dict.fromkeys(kept.scores, score)
+    assert rank(1, 2).logits == [1, 2]
+    assert list(kept.scores.values()) == [1, 2]
 
 
 def test_a_cache_of_ones_own_needs_two_methods():

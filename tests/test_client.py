@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 import traceback
 
 import httpx
@@ -9,7 +10,14 @@ from pydantic import SecretStr
 
 from nvrerank_helpers.catalog import endpoint
 from nvrerank_helpers.client import RankingClient
-from nvrerank_helpers.errors import InvalidAnswer, RateLimited, RerankTimeout, ServerError, ServiceUnreachable
+from nvrerank_helpers.errors import (
+    InvalidAnswer,
+    RateLimited,
+    RequestRefused,
+    RerankTimeout,
+    ServerError,
+    ServiceUnreachable,
+)
 from nvrerank_helpers.rate_limit import RateLimit
 from nvrerank_helpers.responses import transport_error
 
@@ -112,6 +120,18 @@ def test_after_a_failing_batch_those_that_wait_are_not_sent(rank, service):
     with pytest.raises(ServerError):
         rank(range(100), max_batch_size=1, max_retries=0, max_concurrency=1)
     assert len(service.requests) < 100
+
+
+def test_after_a_failing_batch_the_others_are_not_tried_again(service, monkeypatch):
+    monkeypatch.setattr("httpx_retries.Retry.backoff_strategy", lambda _: 20.0)
+    service.answers = [httpx.Response(503), httpx.Response(400)]
+    client = RankingClient(NIM, "m", max_batch_size=1, http_client=service.client())
+    started = time.monotonic()
+    with pytest.raises(RequestRefused):
+        client.rank("q", passages(1, 2))
+    client.close()
+    assert len(service.requests) == 2
+    assert time.monotonic() - started < 20
 
 
 def test_an_answer_that_is_no_ranking_is_refused(rank, service):
@@ -230,7 +250,8 @@ def test_every_request_counts_under_the_rate_limit(rank, service):
 
 def test_a_rate_limit_that_leaves_no_time_sends_nothing(rank, service):
     limit = RateLimit(1, 3600)
-    limit.book(longest=0)
+    with limit.book(longest=0):
+        pass
     with pytest.raises(RateLimited, match="limit of 1 requests in 3600 seconds") as failed:
         rank([1], rate_limit=limit)
     assert (service.requests, failed.value.status) == ([], None)
@@ -346,6 +367,12 @@ def test_a_key_that_the_service_repeats_is_not_in_the_error(rank, service):
     with pytest.raises(Exception, match=r"Bearer \.\.\. is not known, nor nvapi-…") as failed:
         rank([1], api_key=SecretStr("my-own-kind-of-key"))
     assert failed.value.detail == "Bearer ... is not known, nor nvapi-…"
+
+
+def test_a_key_in_an_answer_that_is_no_ranking_is_not_in_the_error(rank, service):
+    service.answers = [httpx.Response(200, text="You sent my-own-kind-of-key")]
+    with pytest.raises(InvalidAnswer, match=r"You sent \.\.\. \(model"):
+        rank([1], api_key=SecretStr("my-own-kind-of-key"))
 
 
 def test_an_answer_that_is_not_what_its_encoding_says_is_refused(rank, service):

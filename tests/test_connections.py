@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -117,6 +118,26 @@ def test_after_a_fork_the_child_has_its_own_client_and_leaves_the_parents_open()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert connections.sync_client() is inherited
     connections.close()
+
+
+def test_while_a_child_begins_anew_no_thread_gets_the_parents_client(monkeypatch):
+    connections = Connections()
+    inherited = connections.sync_client()
+    connections._process = -1  # as it looks to a child
+    given, new_lock = [], threading.Lock
+
+    def lock_while_another_thread_asks():
+        monkeypatch.setattr(threading, "Lock", new_lock)
+        with ThreadPoolExecutor(1) as pool:
+            given.append(pool.submit(connections.sync_client).result())
+        return new_lock()
+
+    monkeypatch.setattr(threading, "Lock", lock_while_another_thread_asks)
+    given.append(connections.sync_client())
+    assert len(given) == 2
+    assert inherited not in given
+    for client in [inherited, *given]:
+        client.close()
 
 
 def test_what_a_parent_process_opened_is_neither_used_nor_closed():

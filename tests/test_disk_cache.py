@@ -4,11 +4,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 
 import pytest
 
-from nvrerank_helpers.disk_cache import DiskCache, _close_in
+from nvrerank_helpers import disk_cache
+from nvrerank_helpers.disk_cache import DiskCache
 from nvrerank_helpers.errors import CacheError
 
 
@@ -153,8 +156,8 @@ def test_a_cache_for_nothing_is_refused(path, max_pairs):
         DiskCache(path, max_pairs)
 
 
-def test_another_process_that_writes_for_long_is_not_waited_for(cache, path, monkeypatch):
-    cache._connection.execute("PRAGMA busy_timeout = 1")
+def test_another_process_that_writes_for_long_is_not_waited_for(cache, path):
+    cache._file.connection.execute("PRAGMA busy_timeout = 1")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     cache.get([key(1)])  # reading does not wait
@@ -163,6 +166,41 @@ def test_another_process_that_writes_for_long_is_not_waited_for(cache, path, mon
     other.close()
     cache.put({key(1): 1.0})
     assert cache.get([key(1)]) == {key(1): 1.0}
+
+
+def test_threads_do_not_queue_up_behind_one_that_waits(cache, monkeypatch):
+    monkeypatch.setattr(disk_cache, "BUSY", 0.01)
+    with cache._opened(), ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(cache.get, [key(1)])
+        with pytest.raises(CacheError, match="in use by other threads"):
+            stuck.result()
+    assert cache.get([key(1)]) == {}
+
+
+def test_closing_waits_for_the_thread_that_uses_the_file(cache):
+    with ThreadPoolExecutor(1) as pool:
+        with cache._opened() as connection:
+            closing = pool.submit(cache.close)
+            assert not wait([closing], timeout=0.05).done
+            connection.execute("SELECT count(*) FROM scores")
+        closing.result()
+    with pytest.raises(CacheError, match="closed"):
+        cache.get([key(1)])
+
+
+def test_another_process_that_prepares_the_file_at_this_moment_is_no_error(path, monkeypatch):
+    class Contended(sqlite3.Connection):
+        """As SQLite behaves where two want to change the journal: it does not wait."""
+
+        def execute(self, statement, *values):
+            if "journal_mode" in statement:
+                raise sqlite3.OperationalError("database is locked")
+            return super().execute(statement, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Contended))
+    with DiskCache(path) as cache:
+        cache.put({key(1): 1.0})
+        assert cache.get([key(1)]) == {key(1): 1.0}
 
 
 def test_a_closed_cache_says_so(path):
@@ -192,17 +230,56 @@ def test_after_a_fork_the_child_opens_the_file_for_itself(cache):
 
 
 def test_what_a_parent_process_opened_is_neither_used_nor_closed(cache):
-    inherited = cache._connection
-    cache._process = -1  # as it looks to a child
+    inherited = cache._file._replace(process=-1)  # as it looks to a child
+    cache._file = inherited
     cache.put({key(1): 1.0})
-    _close_in(-1, inherited)
-    assert cache._connection is not inherited
-    assert inherited.execute("SELECT count(*) FROM scores").fetchone() == (1,)
     inherited.close()
+    assert cache._file.connection is not inherited.connection
+    assert inherited.connection.execute("SELECT count(*) FROM scores").fetchone() == (1,)
+    inherited.connection.close()
+
+
+def test_the_threads_of_a_child_never_use_what_the_parent_opened(cache, monkeypatch):
+    inherited = cache._file = cache._file._replace(process=-1)
+    others = []
+
+    def open_while_another_thread_asks(self, patience):
+        with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+            patch.setattr(DiskCache, "_open", opened)
+            others.append(pool.submit(lambda: self._opened().__enter__()).result())
+        return opened(self, patience)
+
+    opened = DiskCache._open
+    monkeypatch.setattr(DiskCache, "_open", open_while_another_thread_asks)
+    cache.put({key(1): 1.0})
+    assert others
+    assert inherited.connection not in [*others, cache._file.connection]
+    inherited.connection.close()
+
+
+def test_a_child_does_not_wait_long_for_a_file_that_is_locked(cache, path, monkeypatch):
+    monkeypatch.setattr(disk_cache, "BUSY", 0.01)
+    inherited = cache._file = cache._file._replace(process=-1)
+    other, started = sqlite3.connect(path, isolation_level=None), time.monotonic()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(CacheError, match="locked"):
+        cache.get([key(1)])
+    assert time.monotonic() - started < disk_cache.OPENING / 2
+    other.close()
+    inherited.connection.close()
+
+
+def test_a_child_that_cannot_open_the_file_does_not_fall_back_on_the_parents(cache, monkeypatch):
+    cache._file = cache._file._replace(process=-1)
+    monkeypatch.setattr(cache, "path", cache.path / "nowhere")
+    for _ in range(2):
+        with pytest.raises(CacheError, match="unable to open"):
+            cache.get([key(1)])
+    cache._file.connection.close()
 
 
 def test_no_text_is_in_the_file(cache, path):
     cache.put({key(1): 1.0})
-    tables = cache._connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    tables = cache._file.connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     assert len(tables) == 1
-    assert cache._connection.execute("SELECT count(*), sum(length(pair)) FROM scores").fetchone() == (1, 32)
+    assert cache._file.connection.execute("SELECT count(*), sum(length(pair)) FROM scores").fetchone() == (1, 32)

@@ -2,6 +2,7 @@ import asyncio
 import copy
 import logging
 import pickle
+import threading
 import traceback
 
 import httpx
@@ -195,6 +196,17 @@ def test_a_choice_that_is_assigned_holds_from_then_on(rerank, broken):
     assert ids(rerank(subject, nodes(1))) == ["n1"]
 
 
+def test_a_choice_that_is_assigned_also_holds_the_deadline_by_the_clock(service):
+    threads = []
+    hooks = {"request": [lambda _: threads.append(threading.current_thread())]}
+    with httpx.Client(transport=httpx.MockTransport(service), event_hooks=hooks) as client:
+        subject = reranker(service, on_failure="raise", http_client=client)
+        for choice in ("raise", "keep_order"):
+            subject.on_failure = choice
+            subject.postprocess_nodes(nodes(1), query_str="q")
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
 def test_the_choice_stays_through_copies_pickles_and_dictionaries(service):
     subject = reranker(service)
     others = [copy.copy(subject), copy.deepcopy(subject), NVIDIARerank.from_dict(subject.to_dict())]
@@ -214,6 +226,12 @@ def test_a_rate_limit_that_leaves_no_time_keeps_the_order_and_sends_nothing(rera
     assert ids(rerank(subject, nodes(1, 2))) == ["n1", "n2"]
     assert isinstance(subject.last_failure, RateLimited)
     assert len(service.requests) == 1
+
+
+def test_a_rate_limit_that_is_assigned_holds_from_then_on(rerank, service):
+    subject = reranker(service)
+    subject.rate_limit = RateLimit(1, 3600)
+    assert [rerank(subject, nodes(1))[0].metadata.get("rerank_failed") for _ in range(2)] == [None, "RateLimited"]
 
 
 def test_several_rerankers_share_one_limit(rerank, service):

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -6,7 +7,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from nvrerank_helpers.errors import RateLimited
+from nvrerank_helpers.errors import RateLimited, RerankTimeout
 from nvrerank_helpers.rate_limit import RateLimit
 from nvrerank_helpers.retries import LONGEST_WAIT, GaveUp, Patience, read_by_the_clock
 
@@ -29,7 +30,10 @@ def test_a_date_is_understood_too():
     assert 8 < patience().wait_after(answer(later)) <= 10
 
 
-@pytest.mark.parametrize("outcome", [answer(), answer("soon"), httpx.ConnectError("refused")])
+@pytest.mark.parametrize(
+    "outcome",
+    [answer(), answer("soon"), answer(f"Fri, 31 Dec 1999 23:59:59 +{10**20}"), httpx.ConnectError("refused")],
+)
 def test_otherwise_the_wait_grows_at_random(outcome):
     subject = patience()
     subject.attempts_made = 3
@@ -76,7 +80,7 @@ def naps(monkeypatch):
     async def nap(seconds):
         naps.append(seconds)
 
-    monkeypatch.setattr(time, "sleep", naps.append)
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: naps.append(seconds))
     monkeypatch.setattr(asyncio, "sleep", nap)
     return naps
 
@@ -105,6 +109,30 @@ def test_a_place_beyond_the_deadline_is_not_waited_for(naps):
     with pytest.raises(RateLimited):
         subject.begin()
     assert naps == [0]
+
+
+def test_when_the_call_is_over_nobody_waits_any_more_and_the_place_is_given_back():
+    over, limit = threading.Event(), RateLimit(1, 3600, clock=lambda: 0.0)
+    subject = patience(1e6, rate_limit=limit, over=over)
+    subject.begin()
+    over.set()
+    for wait_for_the_next in (subject.begin, lambda: subject.sleep(answer("30"))):
+        with pytest.raises(RerankTimeout, match="had ended"):
+            wait_for_the_next()
+    with limit.book(longest=1e6) as wait:
+        assert wait == 3600
+
+
+async def test_a_wait_that_is_cancelled_gives_its_place_back():
+    limit = RateLimit(1, 3600, clock=lambda: 0.0)
+    subject = patience(1e6, rate_limit=limit)
+    await subject.abegin()
+    waiting = asyncio.create_task(subject.abegin())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    with limit.book(longest=1e6) as wait:
+        assert wait == 3600
 
 
 class Body(httpx.SyncByteStream):

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from nvrerank_helpers import charts
 from nvrerank_helpers.timelines import waterfall
 
 STEPS = pd.DataFrame(
@@ -26,6 +27,11 @@ def test_the_waterfall_says_how_long_each_step_took():
 def test_a_waterfall_is_svg_with_the_steps_and_what_failed_in_it():
     svg = waterfall(STEPS, ["healthy", "busy"]).svg
     assert all(text in svg for text in ("· NVIDIARerank", "1,204 tokens", "✗ Overloaded", "healthy"))
+
+
+def test_what_failed_and_nothing_else_has_the_colour_of_failing():
+    assert charts.DOWN in waterfall(STEPS).svg
+    assert charts.DOWN not in waterfall(STEPS[:2]).svg
 
 
 def test_without_titles_traces_have_numbers():

@@ -12,8 +12,10 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.trace import Status, StatusCode
 
 from nvrerank_helpers.errors import ServerError
+from nvrerank_helpers.memory_cache import MemoryCache
 from nvrerank_helpers.reranker import NVIDIARerank
 from nvrerank_helpers.tracing import Tracing
 
@@ -103,6 +105,14 @@ async def test_an_async_reranking_tells_what_it_cost():
     assert of_reranking(tracing).attributes["llm.token_count.prompt"] == 77
 
 
+def test_a_reranking_tells_what_came_from_its_cache():
+    asked = reranker(score_cache=MemoryCache())
+    asked.postprocess_nodes(NODES[:7], query_str=QUERY)
+    with Tracing() as tracing:
+        asked.postprocess_nodes(NODES[:9], query_str=QUERY)
+    assert of_reranking(tracing).attributes["rerank.cached"] == 7
+
+
 def counted(request):
     rankings = ranked(request).json()["rankings"]
     return httpx.Response(200, json={"rankings": rankings, "usage": {"total_tokens": len(rankings)}})
@@ -155,6 +165,12 @@ def test_without_texts_no_span_holds_a_query_a_passage_or_a_key():
     told = as_text(tracing)
     assert [secret for secret in SECRETS if secret in told] == []
     assert all(word in told for word in ("node-59", "a-model", "ValueError"))
+
+
+def test_without_texts_the_words_of_a_status_are_left_out():
+    with Tracing() as tracing, tracing.step("search") as span:
+        span.set_status(Status(StatusCode.ERROR, QUERY))
+    assert (tracing.spans[0].status.status_code, tracing.spans[0].status.description) == (StatusCode.ERROR, None)
 
 
 def test_with_texts_spans_hold_what_was_asked_and_never_the_key():
