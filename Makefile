@@ -46,7 +46,7 @@ test-extras: clients ## the tests of the extras and of notebooks 08 and later, o
 	$(SIDE) beyond
 	$(BEYOND)/python -m pytest tests/beyond tests/test_nim_standin_pictures.py tests/openapi tests/notebooks/test_copy_this.py
 	$(BIN)/python tools/notebooks.py solved --extras --to build/solved-extras
-	$(BEYOND)/python -m pytest --nbmake $$($(PATHS) --extras) build/solved-extras/*.ipynb
+	$(BEYOND)/python -m pytest --nbmake -n 2 $$($(PATHS) --extras) build/solved-extras/*.ipynb
 	$(SIDE) cross-encoder
 	build/envs/cross-encoder/$(notdir $(BIN))/python -m pytest tests/cross_encoder
 

@@ -130,7 +130,7 @@ pd.DataFrame({n: calc_aggregate(measures, grades, f) for n, f in figures.items()
 # The second cell takes one service's best rate to ten million queries. Put your own price in.
 
 # %% tags=["timing"]
-folder, small, reports = lesson.folder, collection.groupby("qid", sort=False).head(20)[:1200], {}
+folder, small, reports = lesson.folder, collection.groupby("qid", sort=False).head(20)[:800], {}
 small.to_parquet(folder / "small.parquet")
 far = lesson.far_services(2, small["text"])
 shape = {"run": folder / "small.parquet", "in_flight": 2, "block_pairs": 40, "progress": False}
@@ -229,14 +229,14 @@ check(cut, lambda r: (r.pairs, r.failed) == (1, 0), right=one_row, wrong=other)
 # %% [markdown]
 # ## When a loop is enough
 #
-# The same load on one such service from a plain loop: the reranker of every lesson, 60 calls at once, no Ray. Which is
+# The same load on one such service from a plain loop: the reranker of every lesson, 40 calls at once, no Ray. Which is
 # done first?
 
 # %% tags=["timing"]
 plain, text = NVIDIARerank(base_url=far[0], top_n=None), questions[0].text
 hits = first_stage.retrieve(text)[:20]
 loop = await under_load(
-    lambda: plain.apostprocess_nodes(hits, query_str=text), calls=60, concurrency=60
+    lambda: plain.apostprocess_nodes(hits, query_str=text), calls=40, concurrency=40
 )
 lesson.close()
 bulk, names = reports[4, "1 service"], ("plain loop", "job at work", "job", "job and Ray")
