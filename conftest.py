@@ -17,6 +17,9 @@ sys.path.insert(0, str(GUARD))
 import offline_guard  # noqa: E402
 
 
+collect_ignore_glob = ["*/conftest.py"]  # several of one name cannot be searched for examples; all are still used
+
+
 def pytest_configure() -> None:
     """Watch this process, and by PYTHONPATH every Python that it starts."""
     offline_guard.install()
