@@ -16,7 +16,6 @@ GUARD = Path(__file__).parent / "tests" / "offline"
 sys.path.insert(0, str(GUARD))
 import offline_guard  # noqa: E402
 
-
 collect_ignore_glob = ["*/conftest.py"]  # several of one name cannot be searched for examples; all are still used
 
 
