@@ -89,9 +89,7 @@ print(f"{len({done.pid for done in mended.done})} processes wrote blocks")
 with lesson.control.faults("status=402 share=0.02", seed=4):
     print(attempt(lambda: rerank(run, lesson.folder / "night", **job)).error, end="\n\n")
 before, rest = lesson.requests, rerank(run, lesson.folder / "night", **job)
-print(
-    f"{rest}\n{sum(d.requests for d in rest.done)} requests sent, {lesson.requests - before} received"
-)
+print(rest, f"{rest.requests} requests sent, {lesson.requests - before} received", sep="\n")
 
 # %%
 odd = collection.head(40).assign(text=lambda t: t["text"].where(t["rank"] != 8, "word " * 12_000))
@@ -187,13 +185,11 @@ from nvrerank_helpers import connect
 from nvrerank_helpers.bulk import rerank
 
 connect()
-my_query = ("q1", "Which animal sleeps standing up?")
 my_passages = [("bat", "Bats sleep upside down."), ("horse", "A horse can sleep on its feet.")]
-my_rows = pd.DataFrame([my_query + passage for passage in my_passages])
+my_rows = [("q1", "Which animal sleeps standing up?", *passage) for passage in my_passages]
+my_table = pd.DataFrame(my_rows, columns=["qid", "query", "docno", "text"])
 with TemporaryDirectory() as my_folder:
-    my_rows.set_axis(["qid", "query", "docno", "text"], axis=1).to_parquet(
-        f"{my_folder}/in.parquet"
-    )
+    my_table.to_parquet(f"{my_folder}/in.parquet")
     my_report = rerank(f"{my_folder}/in.parquet", f"{my_folder}/out", workers=1, progress=False)
     print(pd.read_parquet(my_report.out / "ranked"))
 

@@ -65,6 +65,11 @@ class Report:
         return max((one.ended for one in self.done), default=0.0) - min((one.began for one in self.done), default=0.0)
 
     @property
+    def requests(self) -> int:
+        """Requests that this call sent, retries not counted."""
+        return sum(one.requests for one in self.done)
+
+    @property
     def rate(self) -> float:
         """Pairs a second while the workers worked."""
         return sum(one.pairs for one in self.done) / self.working if self.done else 0.0
