@@ -188,15 +188,27 @@ def build_hybrid(
     """
     if not nodes:
         raise ValueError("build_hybrid needs at least one node: an empty store finds nothing.")
-    twice = [id_ for id_, times in Counter(node.node_id for node in nodes).items() if times > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} node ids occur more than once, {twice[0]!r} among them: give each its own.")
+    check_unique([node.node_id for node in nodes])
     top_k = max(1, min(similarity_top_k, len(nodes)))
     stores: dict[str, BaseRetriever] = {
         "bm25": _bm25_store(nodes, top_k),
         "vector": _vector_index(nodes, show_progress=show_progress).as_retriever(similarity_top_k=top_k),
     }
     return HybridRetriever(stores, similarity_top_k=similarity_top_k)
+
+
+def check_unique(ids: Sequence[str]) -> None:
+    """Refuse ids of nodes that occur more than once.
+
+    Raises:
+        ValueError: An id does; the message names one and says how many do.
+
+    Example:
+        >>> check_unique(["a", "b"])
+    """
+    twice = [id_ for id_, times in Counter(ids).items() if times > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} node ids occur more than once, {twice[0]!r} among them: give each its own.")
 
 
 class MatchingBM25Retriever(BM25Retriever):

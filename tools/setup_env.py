@@ -35,6 +35,9 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 UV = BIN / ("uv.exe" if os.name == "nt" else "uv")
 
+# Wheels only: nothing is built here, and no package runs code of its own while it is installed.
+WHEELS_WITH_HASHES = ["--require-hashes", "--only-binary", ":all:"]
+
 # What uv writes to stderr while it works; pip's progress goes to stdout.
 PROGRESS = re.compile(r" *(Resolved|Downloading|Prepared|Uninstalled|Installed|Bytecode compiled) ")
 
@@ -165,22 +168,21 @@ def uv_environment() -> dict[str, str]:
     return uv_settings(os.environ, config.stdout)
 
 
-def uv_sync(options: list[object]) -> None:
-    """Make the environment's packages those of the lock with uv, which is ten times as fast as pip."""
-    # Copies: NLTK, which LlamaIndex splits sentences with, refuses to read files that are hard links.
-    command = [
-        UV,
-        "pip",
-        "sync",
-        *options,
-        "--link-mode=copy",
-        "--compile-bytecode",
-        "--system-certs",
-        "--python",
-        PYTHON,
-        LOCK,
-    ]
-    run(command, uv_environment())
+def uv_packages(command: list[object], python: Path, env: Mapping[str, str]) -> None:
+    """Bring the packages of a lock into an environment with uv, which is ten times as fast as pip.
+
+    Args:
+        command: What uv does and with which lock, such as `["sync", LOCK]`.
+        python: The environment's Python.
+        env: Environment variables for uv.
+
+    Raises:
+        SetupError: It failed.
+    """
+    # Copies: NLTK, which LlamaIndex splits sentences with, refuses to read files that are hard links. Compiled here:
+    # of the many processes that Ray starts, each would compile all that it imports.
+    ways = ["--link-mode=copy", "--compile-bytecode", "--system-certs"]
+    run([UV, "pip", *command, *WHEELS_WITH_HASHES, *ways, "--python", python], env)
 
 
 def install_lock() -> None:
@@ -190,10 +192,8 @@ def install_lock() -> None:
         only_uv.write_text(stanza(LOCK.read_text(encoding="utf-8"), "uv"), encoding="utf-8")
         pip_install(["--quiet", "--require-hashes", "-r", only_uv])
     say("Set-up: the packages in requirements.lock")
-    # Wheels only: nothing is built here, and no package runs code of its own while it is installed.
-    options: list[object] = ["--require-hashes", "--only-binary", ":all:"]
     try:
-        uv_sync(options)
+        uv_packages(["sync", LOCK], PYTHON, uv_environment())
     except SetupError as failure:
         if failure.final:
             raise
@@ -201,7 +201,7 @@ def install_lock() -> None:
         say(f"Set-up: uv could not install them ({reason}); pip tries the same and takes a minute or two")
         # pip would take the half of a package that uv left for the whole.
         make_venv()
-        pip_install([*options, "-r", LOCK])
+        pip_install([*WHEELS_WITH_HASHES, "-r", LOCK])
 
 
 def install_project() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from setup_advice import SetupError
-from setup_env import PYTHON, ROOT, UV, digest, run, say, uv_environment
+from setup_env import PYTHON, ROOT, UV, digest, run, say, uv_environment, uv_packages
 
 LOCKS = ROOT / "locks"
 ENVIRONMENTS = ROOT / "build" / "envs"
@@ -40,15 +40,10 @@ def make(name: str) -> Path:
     say(f"Set-up: the packages in locks/{lock.name} into build/envs/{name}")
     env = uv_environment()
     run([UV, "venv", "--quiet", "--clear", "--no-project", "--python", PYTHON, folder], env)
-    options = ["--system-certs", "--python", python]
-    # Compiled here, since Ray starts many processes, and each would compile all that it imports.
-    ways = ["--require-hashes", "--only-binary", ":all:", "--link-mode=copy", "--compile-bytecode"]
-    run([UV, "pip", "sync", *ways, *options, lock], env)
+    uv_packages(["sync", lock], python, env)
     if "flit-core==" in lock.read_text(encoding="utf-8"):
-        run(
-            [UV, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline", *options, "-e", ROOT],
-            env,
-        )
+        options = ["--no-deps", "--no-build-isolation", "--offline", "--system-certs", "--python", python]
+        run([UV, "pip", "install", "--quiet", *options, "-e", ROOT], env)
     stamp.write_text(digest(lock), encoding="utf-8")
     return python
 

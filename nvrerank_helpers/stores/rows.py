@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -12,6 +11,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.constants import DATA_KEY
 from llama_index.core.schema import BaseNode, MediaResource, MetadataMode
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
+
+from nvrerank_helpers.retrieval import check_unique
 
 PROBE = "two roads diverged in a yellow wood"  # embedded whenever a store is opened
 LONGEST_ID = 2000  # bytes; PostgreSQL's index of a column takes rows of up to 2,704
@@ -115,9 +116,7 @@ def check_ids(ids: Sequence[str]) -> None:
         raise ValueError(f"The ids are a list, such as [{ids!r}], and not a text.")  # noqa: TRY004 - as for all others
     if not ids:
         raise ValueError("There is nothing to do: give at least one node or id.")
-    twice = [id_ for id_, times in Counter(ids).items() if times > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} node ids occur more than once, {twice[0]!r} among them: give each its own.")
+    check_unique(ids)
 
 
 def to_json(node: BaseNode) -> str:
