@@ -14,13 +14,6 @@ PROMPT = "Context:\nLists are mutable objects in Python.\n\nQuestion: Are lists 
 KEY = "nvapi-of-nobody"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in (KEY_VARIABLE, ADDRESS_VARIABLE, CATALOG_VARIABLE):
-        monkeypatch.setenv(name, "to be undone after the test")
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="module")
 def catalog():
     with StandIn("--behaviour=catalog") as standin:

@@ -10,13 +10,6 @@ from nvrerank_helpers.errors import ServiceUnreachable
 from nvrerank_helpers.nim_standin.process import StandIn
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in ("NVIDIA_API_KEY", "NVIDIA_BASE_URL", CATALOG_VARIABLE):
-        monkeypatch.setenv(name, "to be undone after the test")
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="module")
 def nim():
     with StandIn("--model=my/model") as standin:

@@ -20,12 +20,6 @@ KEY = "nvapi-secret-of-the-test"
 TEXT = "a confidential sentence"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in ("NVIDIA_API_KEY", "NVIDIA_BASE_URL", "NVRERANK_CATALOG_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def service():
     return FakeService()

@@ -17,7 +17,6 @@ from contract import adapters
 from contract.adapters import CLIENTS, Client, Fault, LangChain, LlamaIndex, require
 
 from nvrerank_helpers.catalog import CATALOG_ADDRESS, CATALOG_VARIABLE, DEFAULT_MODEL
-from nvrerank_helpers.keys import KEY_VARIABLE
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.faults import Spoil
@@ -109,14 +108,6 @@ def control(standin: StandIn) -> StandInControl:
     control = StandInControl(standin.base_url)
     control.clear()
     return control
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (KEY_VARIABLE, CATALOG_VARIABLE, "NVIDIA_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("NVIDIA_USAGE_TELEMETRY_ENABLED", "0")
 
 
 @pytest.fixture(params=EVERY, ids=str)

@@ -24,12 +24,6 @@ from nvrerank_helpers.rate_limit import RateLimit
 KEY = "nvapi-secret-of-the-test"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in ("NVIDIA_API_KEY", "NVIDIA_BASE_URL", "NVRERANK_CATALOG_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def service():
     return FakeService()

@@ -11,7 +11,6 @@ from contract.adapters import CLIENTS, Client, Fault, require
 from contract.known_defects import KNOWN, NOT_OFFERED
 from contract.scripted_service import Service, serving
 
-ENVIRONMENT = ("NVIDIA_API_KEY", "NVIDIA_BASE_URL", "NVRERANK_CATALOG_URL")
 ALL = 10_000
 FAILURES = (AssertionError, pytest.fail.Exception, Fault)  # any other exception is a mistake of the test itself
 
@@ -24,14 +23,6 @@ def certificates_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("NVIDIA_USAGE_TELEMETRY_ENABLED", "0")
 
 
 @pytest.fixture(params=CLIENTS, ids=str)
