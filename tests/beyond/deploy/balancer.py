@@ -99,6 +99,10 @@ class Balancer:
             if len(whole) >= at_least or time.monotonic() > ends:
                 return whole
 
+    def broken_off(self) -> int:
+        """Count the answers that a service began and did not end; their heads had gone to the clients by then."""
+        return (self._home / "error.log").read_text(encoding="utf-8").count("while reading upstream,")
+
     def close(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:

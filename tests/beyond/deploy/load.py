@@ -13,16 +13,17 @@ class Load:
     """Threads that each call `ask` with their own count, again and again; what it raises is kept.
 
     Args:
-        ask: Called with the number of the client and its count of calls.
+        ask: Called with the number of the client and its count of calls; returns how many answers broke off.
         clients: How many threads.
     """
 
-    def __init__(self, ask: Callable[[int, int], None], clients: int = 8) -> None:
+    def __init__(self, ask: Callable[[int, int], int], clients: int = 8) -> None:
         self._ask = ask
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self.seconds: list[float] = []
         self.errors: list[Exception] = []
+        self.broken_off = 0
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(clients)]
 
     @property
@@ -48,13 +49,14 @@ class Load:
     def _work(self, client: int) -> None:
         count = 0
         while not self._stop.is_set():
-            began = time.perf_counter()
+            began, broken_off = time.perf_counter(), 0
             try:
-                self._ask(client, count)
+                broken_off = self._ask(client, count)
             except Exception as error:  # noqa: BLE001 - the test looks at every one of them
                 self.errors.append(error)
             count += 1
             with self._changed:
+                self.broken_off += broken_off
                 self.seconds.append(time.perf_counter() - began)
                 self._changed.notify_all()
 

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.balancer import NGINX, Balancer, free_port
 from deploy.load import Load
-from deploy.standins import QUERIES, Pair, body, ranking, right_answers
+from deploy.standins import QUERIES, Pair, body, connector, ranking, right_answers
 from deploy.upstream import upstream
 from nvrerank_helpers.nim_standin.control import StandInControl
 
@@ -89,6 +89,14 @@ def test_a_service_that_hangs_is_given_up_and_the_other_answers(pair: Pair, clie
         assert "504, 200" in {entry["answered"] for entry in balancer.log(6)}
 
 
+def test_an_answer_that_breaks_off_is_beyond_nginx_and_the_connector_asks_again(pair: Pair, balancer: Balancer) -> None:
+    right = right_answers(pair.addresses[0])
+    first, second = (StandInControl(address) for address in pair.addresses)
+    once = "reset=middle times=1"
+    with first.faults(once), second.faults(once), connector(balancer.base_url, right, 1) as ask:
+        assert ask(0, 0) == balancer.broken_off() > 0
+
+
 def test_where_nobody_answers_the_client_is_told_in_the_words_of_a_nim(client: httpx.Client) -> None:
     with Balancer(nowhere(), nowhere()) as balancer:
         answer = rank(client, balancer)
@@ -100,8 +108,9 @@ def test_connections_to_the_services_are_kept() -> None:
     with upstream() as first, upstream() as second, Balancer(first.address, second.address) as balancer:
         with httpx.Client(trust_env=False) as client:
 
-            def ask(_: int, __: int) -> None:
+            def ask(_: int, __: int) -> int:
                 client.post(f"{balancer.base_url}/ranking", json={}).raise_for_status()
+                return 0
 
             with Load(ask, clients=8) as load:
                 load.wait_for(500)

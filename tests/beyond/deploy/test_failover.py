@@ -37,7 +37,11 @@ class Scene:
 
 @contextmanager
 def under_load(clients: Clients = bare) -> Iterator[Scene]:
-    """Ask both services through nginx during a `with` block, and see at its end that every call was answered right."""
+    """Ask both services through nginx during a `with` block, and see at its end that every call was answered right.
+
+    One case is beyond nginx: a service that dies between the head and the body of its answer, less than a millisecond.
+    What broke off in this way is repeated by the connector; with httpx alone, it is all that may be missing.
+    """
     with Pair(SLOW) as pair, Balancer(*pair.addresses) as balancer:
         with (
             clients(balancer.base_url, right_answers(pair.addresses[0]), CLIENTS) as ask,
@@ -46,6 +50,7 @@ def under_load(clients: Clients = bare) -> Iterator[Scene]:
             load.wait_for(100)
             yield Scene(pair, balancer, load)
         assert load.errors == []
+        assert load.broken_off == balancer.broken_off()
 
 
 @pytest.mark.parametrize("clients", [bare, connector])
@@ -77,8 +82,9 @@ def test_no_call_fails_when_the_services_are_restarted_in_turn(clients: Clients)
             scene.wait_until_asked(number)
 
 
-def test_no_call_fails_when_the_second_is_killed_before_nginx_has_tried_the_first_again() -> None:
-    with under_load() as scene:
+@pytest.mark.parametrize("clients", [bare, connector])
+def test_no_call_fails_when_the_second_is_killed_before_nginx_has_tried_the_first_again(clients: Clients) -> None:
+    with under_load(clients) as scene:
         scene.pair.kill(0)
         scene.load.wait_for(20)
         scene.pair.start(0)
