@@ -1,6 +1,7 @@
 """One Ray for all tests that do not end it, and services to ask."""
 
 import os
+import signal
 
 import pytest
 from number_service import KEY, NumberService
@@ -12,6 +13,14 @@ def pytest_configure(config):
     """Let Ray warn of its own affairs: settings that it copies itself, and servers that it leaves to the kernel."""
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:ray")
     config.addinivalue_line("filterwarnings", "ignore:subprocess .* is still running:ResourceWarning")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_heard():
+    """Have the commands under test hear Ctrl-C: what runs in the background ignores it, as do those that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
