@@ -32,9 +32,9 @@ extras: setup ## add to .venv what notebooks 08 and later need
 
 test: lint ## run every check: lint, types, unit tests, every notebook as it is and with its exercises solved
 	$(BIN)/python tools/notebooks.py check
-	$(BIN)/pytest --cov
+	$(BIN)/pytest --cov -n 2 --dist loadfile
 	$(BIN)/python tools/notebooks.py solved --no-extras --to build/solved
-	$(BIN)/pytest --nbmake $$($(PATHS) --no-extras) build/solved/*.ipynb
+	$(BIN)/pytest --nbmake -n 2 $$($(PATHS) --no-extras) build/solved/*.ipynb
 
 test-services: setup ## run every notebook against a stand-in that plays the catalog, with a key, and as your own NIM
 	$(BIN)/python tools/services.py $$($(PATHS) --no-extras)
