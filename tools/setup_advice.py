@@ -11,7 +11,8 @@ FAILURES = (
     (
         r"no space left|disk quota|os error (28|122)\b",
         True,
-        "The disk is full: the set-up needs about 1.5 GB here and as much again for the download cache.\n"
+        "The disk is full. The course needs 1.5 GB here, what notebooks 08 and later need 1.2 GB more, and the\n"
+        "tests of the extras 10 GB in build/envs; the download cache takes as much again.\n"
         "Free some space and run the same command again.",
     ),
     (
