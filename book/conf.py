@@ -20,7 +20,14 @@ from book_tool.pages import add_contents, describe_figures, write_math  # noqa: 
 
 project = "NVIDIA NIM reranking with LlamaIndex"
 root_doc = "README"
-include_patterns = ["README.md", "notebooks/*.ipynb", "notebooks/*.md", "book/*.md", "nvrerank_helpers/*/README.md"]
+include_patterns = [
+    "README.md",
+    "notebooks/*.ipynb",
+    "notebooks/*.md",
+    "book/*.md",
+    "deploy/README.md",
+    "nvrerank_helpers/*/README.md",
+]
 extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # The notebooks are shown as they were committed; `make notebooks` runs them.

@@ -46,7 +46,7 @@ licence = "none"
 
 
 def write_source(root, figure=FIGURE, readme="# Start\n\n[Lesson](notebooks/00_lesson.ipynb)\n"):
-    for folder in ("book/static", "notebooks", "nvrerank_helpers/nim_standin"):
+    for folder in ("book/static", "deploy", "notebooks", "nvrerank_helpers/nim_standin"):
         (root / folder).mkdir(parents=True)
     conf = (ROOT / "book" / "conf.py").read_text(encoding="utf-8")
     here = "Path(__file__).resolve().parent.parent"
@@ -55,6 +55,7 @@ def write_source(root, figure=FIGURE, readme="# Start\n\n[Lesson](notebooks/00_l
     (root / "book" / "static" / "book.css").write_text("")
     (root / "book" / "api.md").write_text("# Reference\n")
     (root / "README.md").write_text(readme)
+    (root / "deploy" / "README.md").write_text("# Deploy\n")
     (root / "notebooks" / "README.md").write_text("# Map\n")
     (root / "nvrerank_helpers" / "nim_standin" / "README.md").write_text("# Stand-in\n")
     (root / "notebooks" / "TEACHING.md").write_text("# Teaching\n")

@@ -14,7 +14,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 logger = logging.getLogger(__name__)
 
-MORE = ["notebooks/TEACHING", "nvrerank_helpers/*/README", "book/api"]
+MORE = ["notebooks/TEACHING", "deploy/README", "nvrerank_helpers/*/README", "book/api"]
 TITLE = "{http://www.w3.org/2000/svg}title"
 
 
