@@ -57,7 +57,6 @@ class Drawer(KeyringBackend):
 def nothing_of_this_machine(monkeypatch, tmp_path):
     """No key in the environment, no .env above, no keyring, nobody there."""
     monkeypatch.setenv("NVIDIA_API_KEY", "")
-    monkeypatch.delenv("NVRERANK_CATALOG_URL", raising=False)
     monkeypatch.delenv("PYTHON_DOTENV_DISABLED", raising=False)  # set by the root conftest, for notebooks
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dotenv.find_dotenv", lambda usecwd: str(tmp_path / ".env"))

@@ -26,7 +26,7 @@ def certificates_are_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(params=CLIENTS, ids=str)
-def client(request: pytest.FixtureRequest, plain_environment: None) -> Client:
+def client(request: pytest.FixtureRequest) -> Client:
     name, test = request.param.name, request.node
     case = test.name.replace(f"[{name}]", "").replace(f"[{name}-", "[")
     require(request.param)
