@@ -19,6 +19,11 @@ import offline_guard  # noqa: E402
 collect_ignore_glob = ["*/conftest.py"]  # several of one name cannot be searched for examples; all are still used
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of tests/golden."""
+    parser.addoption("--record", action="store_true", help="write the golden files anew")
+
+
 def pytest_configure() -> None:
     """Watch this process, and by PYTHONPATH every Python that it starts."""
     offline_guard.install()

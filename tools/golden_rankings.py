@@ -1,0 +1,52 @@
+"""Rankings and logits of the 74 test questions, to compare two states of the code on one machine.
+
+python tools/golden_rankings.py record FILE
+python tools/golden_rankings.py compare FILE
+
+Processors round differently, so a file is only good for the machine that wrote it.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from nvrerank_helpers import NVIDIARerank, connect
+from nvrerank_helpers.evaluation import present
+from nvrerank_helpers.pydocs import load_passages, load_questions
+from nvrerank_helpers.retrieval import build_hybrid
+
+
+def rankings() -> dict[str, list[list[str | float | None]]]:
+    """Rerank every test question; returns the ids and scores of both stages by question id."""
+    connect()
+    nodes = load_passages()
+    hybrid = build_hybrid(nodes, 50)
+    questions, _ = present(load_questions("test"), nodes)
+    reranker = NVIDIARerank(top_n=None)
+    found = {}
+    for question in questions:
+        fused = hybrid.retrieve(question.text)
+        best = reranker.postprocess_nodes(fused, query_str=question.text)
+        found[question.id] = [[item.node_id, item.score] for item in [*fused, *best]]
+    return found
+
+
+def main() -> int:
+    """Record, or compare and return 1 where something differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["record", "compare"])
+    parser.add_argument("file", type=Path)
+    options = parser.parse_args()
+    found = rankings()
+    if options.action == "record":
+        options.file.write_text(json.dumps(found), encoding="utf-8")
+        return 0
+    recorded = json.loads(options.file.read_text(encoding="utf-8"))
+    different = [id_ for id_ in recorded if recorded[id_] != found.get(id_)]
+    print(f"{len(recorded)} questions, {len(different)} with another ranking or logit: {different[:5]}")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
