@@ -27,7 +27,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.encoding import WINDOW
 from nvrerank_helpers.nim_standin.process import StandIn
 from nvrerank_helpers.nim_standin.scoring import RelevanceModel

@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nvrerank_helpers.connect import Service, connect
-from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.connector.errors import RerankError
 
 if TYPE_CHECKING:
-    from nvrerank_helpers.client import RankingClient
-    from nvrerank_helpers.disk_cache import DiskCache
-    from nvrerank_helpers.memory_cache import MemoryCache
-    from nvrerank_helpers.rate_limit import RateLimit
-    from nvrerank_helpers.reranker import NVIDIARerank
+    from nvrerank_helpers.connector.client import RankingClient
+    from nvrerank_helpers.connector.disk_cache import DiskCache
+    from nvrerank_helpers.connector.memory_cache import MemoryCache
+    from nvrerank_helpers.connector.rate_limit import RateLimit
+    from nvrerank_helpers.connector.reranker import NVIDIARerank
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,11 +32,11 @@ __all__ = [
 
 
 _LATER = {
-    "DiskCache": "nvrerank_helpers.disk_cache",
-    "MemoryCache": "nvrerank_helpers.memory_cache",
-    "NVIDIARerank": "nvrerank_helpers.reranker",
-    "RankingClient": "nvrerank_helpers.client",
-    "RateLimit": "nvrerank_helpers.rate_limit",
+    "DiskCache": "nvrerank_helpers.connector.disk_cache",
+    "MemoryCache": "nvrerank_helpers.connector.memory_cache",
+    "NVIDIARerank": "nvrerank_helpers.connector.reranker",
+    "RankingClient": "nvrerank_helpers.connector.client",
+    "RateLimit": "nvrerank_helpers.connector.rate_limit",
 }
 
 

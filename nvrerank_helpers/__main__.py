@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from nvrerank_helpers.bulk.command import add_options, run_command
-from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.connector.errors import RerankError
 from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.nim_standin.process import INSTALL, StandInError
 
@@ -65,7 +65,7 @@ def _demo(json_file: Path | None) -> int:
 
 
 def _check(base_url: str | None, model: str | None) -> int:
-    from nvrerank_helpers.reranker import NVIDIARerank
+    from nvrerank_helpers.connector.reranker import NVIDIARerank
 
     report = NVIDIARerank(base_url=base_url, model=model).check()
     print(report)

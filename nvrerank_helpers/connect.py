@@ -6,9 +6,9 @@ from html import escape
 from threading import Lock
 from urllib.parse import urlsplit
 
-from nvrerank_helpers.catalog import ADDRESS_VARIABLE, CATALOG_VARIABLE, DEFAULT_MODEL, endpoint, is_hosted
-from nvrerank_helpers.errors import ServiceUnreachable
-from nvrerank_helpers.keys import KEY_VARIABLE, find_key, key_for
+from nvrerank_helpers.connector.errors import ServiceUnreachable
+from nvrerank_helpers.connector.keys import KEY_VARIABLE, find_key, key_for
+from nvrerank_helpers.connector.models import ADDRESS_VARIABLE, CATALOG_VARIABLE, DEFAULT_MODEL, endpoint, is_hosted
 from nvrerank_helpers.nim_standin.process import StandIn, StandInError
 
 STAND_IN_MODELS = "stand-in/"  # begins the ids of models that no NIM serves
@@ -75,7 +75,7 @@ def connect(base_url: str | None = None) -> Service:
 
 
 def _own_nim(address: str, why: str) -> Service:
-    from nvrerank_helpers.client import RankingClient  # httpx: the stand-in's process starts without it
+    from nvrerank_helpers.connector.client import RankingClient  # httpx: the stand-in's process starts without it
 
     target = endpoint(address, None)
     try:

@@ -8,9 +8,9 @@ import pandas as pd
 from llama_index.core.schema import NodeWithScore
 
 from nvrerank_helpers.connect import Service, connect
+from nvrerank_helpers.connector.reranker import NVIDIARerank
 from nvrerank_helpers.evaluation import MILLISECONDS, judged, measure, measure_each, present, run
 from nvrerank_helpers.pydocs import Question, load_passages, load_questions
-from nvrerank_helpers.reranker import NVIDIARerank
 from nvrerank_helpers.retrieval import build_hybrid
 
 CANDIDATES = 50

@@ -7,11 +7,11 @@ import pandas as pd
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore
 
+from nvrerank_helpers.connector.memory_cache import MemoryCache
+from nvrerank_helpers.connector.nodes import FAILED
+from nvrerank_helpers.connector.reranker import NVIDIARerank
 from nvrerank_helpers.load import Attempt, attempt, under_load
-from nvrerank_helpers.memory_cache import MemoryCache
 from nvrerank_helpers.nim_standin.control import StandInControl
-from nvrerank_helpers.nodes import FAILED
-from nvrerank_helpers.reranker import NVIDIARerank
 from nvrerank_helpers.retrieval import reranking
 
 Search = Callable[[str], list[NodeWithScore]]

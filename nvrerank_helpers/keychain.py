@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from nvrerank_helpers.catalog import CATALOG_ADDRESS, DEFAULT_MODEL, endpoint
-from nvrerank_helpers.client import RankingClient
-from nvrerank_helpers.keys import KEY_VARIABLE, find_key, key_for, redact
+from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.health import Report, Step, check
+from nvrerank_helpers.connector.keys import KEY_VARIABLE, find_key, key_for, redact
+from nvrerank_helpers.connector.models import CATALOG_ADDRESS, DEFAULT_MODEL, endpoint
 from nvrerank_helpers.leaks import would_be_published
-from nvrerank_helpers.preflight import Report, Step, check
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend

@@ -4,11 +4,11 @@ from typing import Any, Self
 
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, hosted_path
+from nvrerank_helpers.connector.models import DEFAULT_MODEL, hosted_path
+from nvrerank_helpers.connector.reranker import NVIDIARerank
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.gateway import LESSON_KEYS
 from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.reranker import NVIDIARerank
 
 LESSON_KEY = "nvapi-lesson"  # any key of this form is good here, but for those that a lesson is about
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nvrerank_helpers.charts import Figure, curves
-from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.connector.errors import RerankError
 from nvrerank_helpers.tradeoff import knee
 
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}

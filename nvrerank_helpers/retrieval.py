@@ -19,7 +19,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index.retrievers.bm25 import BM25Retriever
 from llama_index.vector_stores.faiss import FaissVectorStore
 
-from nvrerank_helpers.nodes import annotated
+from nvrerank_helpers.connector.nodes import annotated
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG and talks while building
 

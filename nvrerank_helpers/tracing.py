@@ -11,7 +11,7 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 
-from nvrerank_helpers.events import RerankCostEvent, RerankFailedEvent
+from nvrerank_helpers.connector.events import RerankCostEvent, RerankFailedEvent
 from nvrerank_helpers.extras import extra
 from nvrerank_helpers.spans import span_table, told
 

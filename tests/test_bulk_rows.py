@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from nvrerank_helpers.bulk.errors import BadRun
 from nvrerank_helpers.bulk.rows import Question, Watch, failed_rows, questions, ranked_rows
-from nvrerank_helpers.errors import PassageTooLong
+from nvrerank_helpers.connector.errors import PassageTooLong
 
 TOO_LONG = PassageTooLong("too long")
 

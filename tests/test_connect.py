@@ -4,9 +4,9 @@ import signal
 import pytest
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.catalog import CATALOG_VARIABLE
 from nvrerank_helpers.connect import Service
-from nvrerank_helpers.errors import ServiceUnreachable
+from nvrerank_helpers.connector.errors import ServiceUnreachable
+from nvrerank_helpers.connector.models import CATALOG_VARIABLE
 from nvrerank_helpers.nim_standin.process import StandIn
 
 
@@ -22,7 +22,7 @@ def test_your_own_nim_comes_first(nim, monkeypatch):
 
 
 def test_a_nim_is_told_from_a_stand_in(nim, monkeypatch):
-    monkeypatch.setattr("nvrerank_helpers.client.RankingClient.model_ids", lambda _: ["my/model"])
+    monkeypatch.setattr("nvrerank_helpers.connector.client.RankingClient.model_ids", lambda _: ["my/model"])
     assert connect(nim).service == "your own NIM"
 
 

@@ -2,9 +2,9 @@ import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 from tiny_standin import TinyStandIn
 
+from nvrerank_helpers.connector.reranker import NVIDIARerank
 from nvrerank_helpers.drills import DAYS, asking, by_popularity, drilled, kept_order, retried
 from nvrerank_helpers.nim_standin.control import StandInControl
-from nvrerank_helpers.reranker import NVIDIARerank
 
 NODES = [NodeWithScore(node=TextNode(text=text), score=1.0) for text in ("1", "3", "2")]
 

@@ -1,6 +1,13 @@
 import pytest
 
-from nvrerank_helpers.errors import Forbidden, ModelRetired, NotFound, PaymentRequired, RateLimited, Unauthorized
+from nvrerank_helpers.connector.errors import (
+    Forbidden,
+    ModelRetired,
+    NotFound,
+    PaymentRequired,
+    RateLimited,
+    Unauthorized,
+)
 from nvrerank_helpers.lesson import LessonCatalog, two_nodes
 
 OLD = "nvidia/llama-3.2-nv-rerankqa-1b-v2"

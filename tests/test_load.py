@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nvrerank_helpers.errors import Overloaded
+from nvrerank_helpers.connector.errors import Overloaded
 from nvrerank_helpers.load import Load, attempt, load_curve, load_table, throughput, under_load
 
 

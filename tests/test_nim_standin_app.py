@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from nvrerank_helpers.catalog import CATALOG, DEFAULT_MODEL
+from nvrerank_helpers.connector.models import CATALOG, DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.app import create_app
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, MAX_BODY_BYTES, MAX_CHARACTERS
 from nvrerank_helpers.nim_standin.engine import Engine

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, hosted_path
+from nvrerank_helpers.connector.models import DEFAULT_MODEL, hosted_path
 from nvrerank_helpers.nim_standin.app import create_app
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, Reason, RefusalError
 from nvrerank_helpers.nim_standin.engine import Engine, QueueFullError

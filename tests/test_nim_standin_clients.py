@@ -16,7 +16,7 @@ import pytest
 from contract import adapters
 from contract.adapters import CLIENTS, Client, Fault, LangChain, LlamaIndex, require
 
-from nvrerank_helpers.catalog import CATALOG_ADDRESS, CATALOG_VARIABLE, DEFAULT_MODEL
+from nvrerank_helpers.connector.models import CATALOG_ADDRESS, CATALOG_VARIABLE, DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.faults import Spoil

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tiny_standin import BODY, TinyStandIn
 
-from nvrerank_helpers.errors import ServiceUnreachable
+from nvrerank_helpers.connector.errors import ServiceUnreachable
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.control_routes import MAX_CONTROL_BYTES
 from nvrerank_helpers.nim_standin.faults import FaultError

@@ -14,7 +14,7 @@ from threading import Event
 import httpx
 import pytest
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin import __main__ as command
 from nvrerank_helpers.nim_standin import process
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS, MAX_BODY_BYTES

@@ -11,24 +11,8 @@ import nvrerank_helpers
 
 PACKAGE = Path(nvrerank_helpers.__file__).parent
 ORDER = [
-    "errors",
+    "connector",
     "extras",
-    "catalog",
-    "keys",
-    "protocol",
-    "rate_limit",
-    "retries",
-    "connections",
-    "responses",
-    "client",
-    "images",
-    "nodes",
-    "preflight",
-    "cache",
-    "disk_cache",
-    "memory_cache",
-    "events",
-    "reranker",
     "nim_standin",
     "connect",
     "lesson",
@@ -76,7 +60,7 @@ COURSE_ONLY = {
 
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -100,6 +84,18 @@ def test_every_module_has_its_place_in_the_order():
 @pytest.mark.parametrize("module", ORDER)
 def test_a_module_imports_only_those_before_it(module):
     assert ours(module) <= set(ORDER[: ORDER.index(module)])
+
+
+def test_the_connector_can_be_copied_since_it_imports_only_from_its_own_folder():
+    for path in files("connector"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert not ours("connector")
+        assert {node.level for node in nodes} <= {0, 1}, path
+
+
+def test_importing_the_stand_in_loads_no_llamaindex():
+    code = "import sys, nvrerank_helpers.nim_standin.app; print('llama_index' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_httpx_is_imported_where_requests_are_made_and_where_clients_are_passed_on():

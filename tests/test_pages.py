@@ -9,9 +9,9 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 from PIL import Image
 
+from nvrerank_helpers.connector.nodes import passage_of
 from nvrerank_helpers.evaluation import Run
 from nvrerank_helpers.extras import ExtraNotInstalled
-from nvrerank_helpers.nodes import passage_of
 from nvrerank_helpers.pages import (
     Gallery,
     Page,

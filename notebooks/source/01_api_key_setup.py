@@ -13,7 +13,7 @@ import pandas as pd
 
 from nvrerank_helpers import connect, keychain
 from nvrerank_helpers.charts import bars
-from nvrerank_helpers.errors import StatusError, status_error
+from nvrerank_helpers.connector import StatusError, status_error
 from nvrerank_helpers.exercises import check
 from nvrerank_helpers.leaks import find_leaks, leaky_project
 from nvrerank_helpers.lesson import LessonCatalog, two_nodes

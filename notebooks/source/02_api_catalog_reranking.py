@@ -14,11 +14,11 @@ import pandas as pd
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.catalog import CATALOG, CATALOG_ADDRESS
-from nvrerank_helpers.errors import ModelRetired, PassageTooLong, RateLimited
+from nvrerank_helpers.connector import CATALOG, CATALOG_ADDRESS
+from nvrerank_helpers.connector import ModelRetired, PassageTooLong, RateLimited
 from nvrerank_helpers.exercises import check
 from nvrerank_helpers.lesson import LessonCatalog
-from nvrerank_helpers.protocol import sigmoid
+from nvrerank_helpers.connector import sigmoid
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 from nvrerank_helpers.thresholds import judged_logits, kept, threshold_figure
@@ -172,7 +172,7 @@ pd.DataFrame({"requests": lasts.keys(), "minutes": lasts.values()}).set_index("r
 # %% tags=["copy-this"]
 from llama_index.core.schema import NodeWithScore, TextNode
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.connector import RerankError
 
 my_texts = ["A list keeps its order.", "A set drops duplicates.", "A tuple cannot change."]
 my_nodes = [NodeWithScore(node=TextNode(text=text)) for text in my_texts]

@@ -74,7 +74,7 @@ from nvrerank_helpers.exercises import check
 from nvrerank_helpers.load import attempt, load_curve, throughput
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.preflight import wait_until_ready
+from nvrerank_helpers.connector import wait_until_ready
 from nvrerank_helpers.pydocs import Question, load_passages
 from nvrerank_helpers.retrieval import build_hybrid
 
@@ -132,7 +132,7 @@ print(nim)
 import os
 from llama_index.core.schema import NodeWithScore, TextNode
 from nvrerank_helpers import NVIDIARerank, RerankError, connect
-from nvrerank_helpers.preflight import wait_until_ready
+from nvrerank_helpers.connector import wait_until_ready
 
 my_address = os.environ.get("NVIDIA_BASE_URL") or "http://localhost:1976/v1"
 try:

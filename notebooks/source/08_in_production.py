@@ -22,7 +22,7 @@ from nvrerank_helpers.answering import nvidia_llm
 from nvrerank_helpers.exercises import check
 from nvrerank_helpers.lesson import LessonCatalog
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.rate_limit import RateLimit
+from nvrerank_helpers.connector import RateLimit
 from nvrerank_helpers.retrieval import MatchingBM25Retriever, reranking
 from nvrerank_helpers.timelines import waterfall
 from nvrerank_helpers.tracing import Tracing
@@ -219,8 +219,8 @@ check(services, needed, right="and measure again on yours.", wrong="divide, roun
 # %% tags=["copy-this"]
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.memory_cache import MemoryCache
-from nvrerank_helpers.rate_limit import RateLimit
+from nvrerank_helpers.connector import MemoryCache
+from nvrerank_helpers.connector import RateLimit
 from nvrerank_helpers.retrieval import build_hybrid, reranking
 
 connect()

@@ -11,8 +11,8 @@ from typing import Any
 
 from nvrerank_helpers.bulk.blocks import block_name
 from nvrerank_helpers.bulk.errors import OtherJob
+from nvrerank_helpers.connector.protocol import Truncate
 from nvrerank_helpers.extras import extra
-from nvrerank_helpers.protocol import Truncate
 
 ELSEWHERE = "Take another folder for this job, or remove that one if its results are not needed."
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from nvrerank_helpers.bulk.errors import JobStopped
-from nvrerank_helpers.client import RankingClient
-from nvrerank_helpers.errors import (
+from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.errors import (
     Forbidden,
     ModelRetired,
     NotFound,
@@ -20,7 +20,7 @@ from nvrerank_helpers.errors import (
     TooManyPassages,
     Unauthorized,
 )
-from nvrerank_helpers.protocol import Passage, Ranked, Truncate
+from nvrerank_helpers.connector.protocol import Passage, Ranked, Truncate
 
 FOR_ALL = (Unauthorized, PaymentRequired, Forbidden, NotFound, ModelRetired)
 """What every other query would be told too."""

@@ -14,11 +14,11 @@ from nvrerank_helpers.bulk.job import Folder
 from nvrerank_helpers.bulk.rows import Question, failed_rows, questions, ranked_rows
 from nvrerank_helpers.bulk.services import Services, scored
 from nvrerank_helpers.bulk.tables import count_rows, read_columns, write_rows
-from nvrerank_helpers.catalog import Endpoint, known
-from nvrerank_helpers.client import RankingClient
-from nvrerank_helpers.errors import RerankError
-from nvrerank_helpers.keys import key_for
-from nvrerank_helpers.protocol import Truncate
+from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.errors import RerankError
+from nvrerank_helpers.connector.keys import key_for
+from nvrerank_helpers.connector.models import Endpoint, known
+from nvrerank_helpers.connector.protocol import Truncate
 
 RANKED = {"qid": "string", "docno": "string", "rank": "int32", "logit": "float64"}
 FAILED = {"qid": "string", "docno": "string", "error": "string", "reason": "string"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import Any, Literal
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 
 Truncate = Literal["NONE", "END"]
 """Documented. Some clients mention START; the service does not have it."""

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Sequence
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.behaviour import (
     BEHAVIOURS,
     MAX_MODEL_NAME,

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from nvrerank_helpers.catalog import parsed_address
-from nvrerank_helpers.errors import ServiceUnreachable, servers_words
+from nvrerank_helpers.connector.errors import ServiceUnreachable, servers_words
+from nvrerank_helpers.connector.models import parsed_address
 from nvrerank_helpers.nim_standin.faults import parse_fault
 from nvrerank_helpers.nim_standin.plan import Plan, PlanState
 from nvrerank_helpers.nim_standin.process import StandInError

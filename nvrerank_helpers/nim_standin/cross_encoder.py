@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.connector.errors import RerankError
 from nvrerank_helpers.nim_standin.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Result, Scores
 
 PROMPTS: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from hashlib import blake2b
 from urllib.parse import urlsplit
 
-from nvrerank_helpers.catalog import CATALOG, known
+from nvrerank_helpers.connector.models import CATALOG, known
 from nvrerank_helpers.nim_standin.behaviour import REQUESTS_PER_MINUTE, Reason, RefusalError
 
 BEARER = re.compile(r"Bearer (nvapi-\S+)", re.IGNORECASE)

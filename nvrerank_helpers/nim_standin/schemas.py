@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from nvrerank_helpers.catalog import CATALOG, DEFAULT_MODEL, MAX_PASSAGES
+from nvrerank_helpers.connector.models import CATALOG, DEFAULT_MODEL, MAX_PASSAGES
 from nvrerank_helpers.nim_standin.behaviour import (
     MAX_BODY_BYTES,
     MAX_CHARACTERS,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.catalog import DEFAULT_MODEL, known
+from nvrerank_helpers.connector.models import DEFAULT_MODEL, known
 from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.nim_standin.behaviour import (
     MAX_TOKENS,

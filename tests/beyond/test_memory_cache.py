@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nvrerank_helpers.cache import ScoreCache
-from nvrerank_helpers.memory_cache import MemoryCache
+from nvrerank_helpers.connector.memory_cache import MemoryCache
+from nvrerank_helpers.connector.score_cache import ScoreCache
 
 
 def test_what_was_put_is_there_and_nothing_else():

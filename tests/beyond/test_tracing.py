@@ -14,9 +14,9 @@ from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import Status, StatusCode
 
-from nvrerank_helpers.errors import ServerError
-from nvrerank_helpers.memory_cache import MemoryCache
-from nvrerank_helpers.reranker import NVIDIARerank
+from nvrerank_helpers.connector.errors import ServerError
+from nvrerank_helpers.connector.memory_cache import MemoryCache
+from nvrerank_helpers.connector.reranker import NVIDIARerank
 from nvrerank_helpers.tracing import Tracing
 
 QUERY, PASSAGE, KEY = "where is Ariadne's thread", "the labyrinth of Knossos", "nvapi-very-secret"

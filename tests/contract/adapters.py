@@ -13,7 +13,8 @@ import requests
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from contract.scripted_service import MODEL
-from nvrerank_helpers import NVIDIARerank, errors
+from nvrerank_helpers import NVIDIARerank
+from nvrerank_helpers.connector import errors
 
 
 class Fault(Exception):

@@ -73,7 +73,7 @@ def test_a_notebook_that_keeps_all_rules_has_no_problems():
         (rules.imports_once_and_shows_versions, ["1"], "imports nothing"),
         (rules.imports_once_and_shows_versions, ["import json"], "shows no version"),
         (rules.imports_once_and_shows_versions, ["import json", "import re"], "cell 2 imports something"),
-        (rules.imports_public_names_only, ["from nvrerank_helpers.keys import _find"], "private name"),
+        (rules.imports_public_names_only, ["from nvrerank_helpers.connector.keys import _find"], "private name"),
         (rules.imports_public_names_only, ["from nvrerank_helpers._keys import find"], "private name"),
         (rules.imports_public_names_only, ["client._session"], "private name _session"),
         (rules.runs_plain_python, ["%matplotlib inline"], "a magic"),

@@ -10,7 +10,7 @@ from bulk_runs import a_run, in_order, results, right
 from number_service import KEY, MODEL, NumberService
 
 from nvrerank_helpers import bulk
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.process import StandIn
 
 RUN = a_run(queries=20)

@@ -11,7 +11,7 @@ import httpx
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.process import StandIn
 
 SLOW = "--fault=delay=fixed seconds=0.04"  # so that requests are in flight whenever a service is killed

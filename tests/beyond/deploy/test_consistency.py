@@ -21,7 +21,7 @@ from deploy.files import (
     read,
     text_files,
 )
-from nvrerank_helpers.catalog import DEFAULT_MODEL
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.app import create_app
 from nvrerank_helpers.nim_standin.engine import Engine
 from nvrerank_helpers.nim_standin.metrics import Metrics

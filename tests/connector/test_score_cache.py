@@ -1,0 +1,210 @@
+import asyncio
+import logging
+import threading
+
+import httpx
+import pytest
+from fake_service import FakeService
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvrerank_helpers.connector import score_cache as cache
+from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.errors import CacheError, RerankError, RerankTimeout
+from nvrerank_helpers.connector.models import endpoint
+from nvrerank_helpers.connector.protocol import Ranked
+from nvrerank_helpers.connector.score_cache import CountingCache, ScoreCache, merged, missing, pair_keys
+
+
+class DictCache(CountingCache):
+    """The simplest cache there is."""
+
+    def __init__(self):
+        super().__init__(max_pairs=1000)
+        self.scores = {}
+
+    def get(self, keys):
+        found = {key: self.scores[key] for key in keys if key in self.scores}
+        self.count(keys, found)
+        return found
+
+    def put(self, scores):
+        self.scores.update(scores)
+
+
+class BrokenCache:
+    """Its disk has gone."""
+
+    def get(self, keys):
+        raise CacheError("The disk has gone.")
+
+    def put(self, scores):
+        raise CacheError("The disk has gone.")
+
+
+@pytest.fixture
+def service():
+    return FakeService()
+
+
+@pytest.fixture
+def kept():
+    return DictCache()
+
+
+@pytest.fixture(params=["sync", "async"])
+def rank(request, service, kept):
+    """Rank texts through the cache, sync or async."""
+
+    def ranked(*numbers, query="q", model="m", host="nim", truncate="END", into=kept, **arguments):
+        client = RankingClient(
+            endpoint(f"http://{host}/v1", None, {}),
+            model,
+            max_retries=0,
+            http_client=service.client(),
+            async_http_client=service.async_client(),
+            **arguments,
+        )
+        passages = [{"text": str(number)} for number in numbers]
+        if request.param == "sync":
+            return cache.rank(client, into, query, passages, truncate)
+        return asyncio.run(cache.arank(client, into, query, passages, truncate))
+
+    return ranked
+
+
+def sent(service):
+    return [[passage["text"] for passage in body["passages"]] for body in service.bodies]
+
+
+def test_what_was_scored_once_is_not_sent_again(rank, service):
+    rank(1, 2)
+    again = rank(3, 2, 4, 1)
+    assert again.logits == [3, 2, 4, 1]
+    assert (again.cached, again.requests, again.tokens) == (2, 1, 2)
+    assert sent(service) == [["1", "2"], ["3", "4"]]
+
+
+def test_nothing_is_sent_when_all_is_there(rank, service):
+    rank(1, 2)
+    again = rank(2, 1)
+    assert (again.logits, again.cached, again.requests, again.tokens) == ([2, 1], 2, 0, 0)
+    assert len(service.requests) == 1
+
+
+def test_a_passage_that_comes_twice_in_a_call_is_sent_once(rank, service):
+    assert rank(7, 8, 7).logits == [7, 8, 7]
+    assert sent(service) == [["7", "8"]]
+
+
+def test_the_first_call_has_nothing_cached(rank, kept):
+    assert rank(1, 2).cached == 0
+    assert (kept.hits, kept.misses, kept.hit_rate) == (0, 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"query": "other"}, {"model": "other"}, {"host": "other"}, {"truncate": "NONE"}, {"truncate": None}],
+    ids=str,
+)
+def test_whatever_a_score_depends_on_is_asked_for_anew(rank, service, other):
+    rank(1)
+    rank(1, **other)
+    assert len(service.requests) == 2
+
+
+def test_the_batches_hold_what_is_missing(rank, service):
+    rank(1, 3)
+    assert rank(1, 2, 3, 4, 5, max_batch_size=2).logits == [1, 2, 3, 4, 5]
+    assert sorted(sent(service)[1:]) == [["2", "4"], ["5"]]
+
+
+def test_a_call_that_fails_keeps_nothing(rank, service, kept):
+    service.answers = [httpx.Response(500)]
+    with pytest.raises(RerankError):
+        rank(1, 2)
+    assert kept.scores == {}
+
+
+def test_a_failing_request_says_which_of_all_passages_it_held(rank, service):
+    rank(1, 3)
+    service.answers = [httpx.Response(400)]
+    with pytest.raises(RerankError) as failed:
+        rank(1, 2, 3, 4)
+    assert failed.value.passages == [1, 3]
+
+
+def test_an_error_of_no_request_in_particular_stays_one(rank, monkeypatch):
+    def late(*_):
+        raise RerankTimeout("late")
+
+    monkeypatch.setattr(RankingClient, "_in_time", late)
+    with pytest.raises(RerankTimeout, match="late") as failed:
+        rank(1, 2, max_batch_size=1)
+    assert failed.value.passages is None
+
+
+def test_a_cache_that_breaks_is_told_of_and_does_not_break_the_call(rank, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert rank(1, 2, into=BrokenCache()).logits == [1, 2]
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "Reranking goes on without its score cache",
+        "Scores are not kept",
+    ]
+
+
+async def test_an_async_call_does_not_wait_long_for_its_cache(service, caplog, monkeypatch):
+    class Stuck(DictCache):
+        def get(self, keys):
+            mended.wait()
+            return super().get(keys)
+
+        put = get
+
+    mended = threading.Event()
+    monkeypatch.setattr(cache, "WAIT", 0.01)
+    client = RankingClient(endpoint("http://nim/v1", None, {}), "m", async_http_client=service.async_client())
+    try:
+        ranked = await cache.arank(client, Stuck(), "q", [{"text": "1"}], "END")
+    finally:
+        mended.set()
+    assert (ranked.logits, ranked.cached) == ([1], 0)
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["it took longer than 0.01 seconds"] * 2
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), "7", None], ids=str)
+def test_a_score_that_is_no_finite_number_is_asked_for_anew(rank, kept, score):
+    rank(1, 2)
+    kept.scores = dict.fromkeys(kept.scores, score)
+    assert rank(1, 2).logits == [1, 2]
+    assert list(kept.scores.values()) == [1, 2]
+
+
+def test_a_cache_of_ones_own_needs_two_methods():
+    assert isinstance(BrokenCache(), ScoreCache)
+    assert not isinstance({}, ScoreCache)
+
+
+@given(st.lists(st.text(max_size=3), min_size=5, max_size=5), st.lists(st.text(max_size=3), min_size=5, max_size=5))
+def test_two_keys_are_the_same_only_for_the_same_parts(one, other):
+    def key(service, model, query, text, image):
+        return pair_keys(service, model, query, [{"text": text, "image": image}], "END")
+
+    assert (key(*one) == key(*other)) == (one == other)
+
+
+def test_an_image_and_a_text_of_the_same_letters_have_different_keys():
+    text, image, both = pair_keys("s", "m", "q", [{"text": "x"}, {"image": "x"}, {"text": "x", "image": "x"}], None)
+    assert len({text, image, both}) == 3
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"])), st.sets(st.sampled_from([b"a", b"b", b"c", b"d"])))
+def test_what_is_missing_and_what_is_known_make_the_whole(keys, known_keys):
+    logits = {key: float(key[0]) for key in keys}
+    known = {key: logits[key] for key in known_keys if key in logits}
+    asked = missing(keys, known)
+    fresh = {keys[position]: logits[keys[position]] for position in asked}
+    whole = merged(keys, known, fresh, Ranked(list(fresh.values()), 0, 0, 0, 0.0))
+    assert whole.logits == [logits[key] for key in keys]
+    assert not fresh.keys() & known.keys()
+    assert len(asked) == len(fresh)
