@@ -90,7 +90,7 @@ def test_the_connector_can_be_copied_since_it_imports_only_from_its_own_folder()
     for path in files("connector"):
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         assert not ours("connector")
-        assert {node.level for node in nodes} <= {0, 1}, path
+        assert all(node.level < 2 for node in nodes), path
 
 
 def test_importing_the_stand_in_loads_no_llamaindex():

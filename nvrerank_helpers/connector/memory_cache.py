@@ -1,35 +1,31 @@
 """A score cache in the memory of this process."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from .score_cache import CountingCache
-from ..extras import extra
 
 
 class MemoryCache(CountingCache):
-    """Keep the scores that were used last, in this process; needs the extra `production`.
+    """Keep the scores that were used last, in this process.
 
     Args:
-        max_pairs: How many scores are kept at the most, about 150 bytes each; the one not used for longest goes first.
+        max_pairs: How many scores are kept at most, about 150 bytes each; the least recently used goes first.
 
     Raises:
-        ExtraNotInstalled: `cachetools` is not installed.
         ValueError: `max_pairs` is less than 1.
 
     Example:
-        >>> from nvrerank_helpers import NVIDIARerank
-        >>> reranker = NVIDIARerank(score_cache=MemoryCache(max_pairs=100_000))  # doctest: +SKIP
-        >>> reranker.score_cache.hit_rate  # doctest: +SKIP
-        0.85
+        >>> cache = MemoryCache(max_pairs=100_000)
+        >>> cache.put({b"a pair": 1.5})
+        >>> cache.get([b"a pair", b"another"]), cache.hit_rate
+        ({b'a pair': 1.5}, 0.5)
     """
 
     def __init__(self, max_pairs: int = 100_000) -> None:
         super().__init__(max_pairs)
-        with extra("production"):
-            from cachetools import LRUCache
-        self._scores: Any = LRUCache(max_pairs)
+        self._scores: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -43,10 +39,16 @@ class MemoryCache(CountingCache):
         """Return the scores that are there."""
         with self._lock:
             found = {key: self._scores[key] for key in keys if key in self._scores}
+            for key in found:
+                self._scores.move_to_end(key)
         self.count(keys, found)
         return found
 
     def put(self, scores: Mapping[bytes, float]) -> None:
         """Keep scores."""
         with self._lock:
-            self._scores.update(scores)
+            for key, score in scores.items():
+                self._scores[key] = score
+                self._scores.move_to_end(key)
+            while len(self._scores) > self.max_pairs:
+                self._scores.popitem(last=False)
