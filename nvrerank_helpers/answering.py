@@ -4,8 +4,8 @@ from llama_index.llms.nvidia import NVIDIA
 from llama_index.llms.nvidia.utils import BASE_URL
 
 from nvrerank_helpers.connect import stand_in_address
+from nvrerank_helpers.connector.endpoints import endpoint
 from nvrerank_helpers.connector.keys import find_key, key_for
-from nvrerank_helpers.connector.models import endpoint
 from nvrerank_helpers.nim_standin.openai_schemas import CHAT_MODEL, CONTEXT_WINDOW
 
 HOSTED_MODEL = "openai/gpt-oss-20b"

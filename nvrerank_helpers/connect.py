@@ -6,9 +6,17 @@ from html import escape
 from threading import Lock
 from urllib.parse import urlsplit
 
-from nvrerank_helpers.connector.errors import ServiceUnreachable
-from nvrerank_helpers.connector.keys import KEY_VARIABLE, find_key, key_for
-from nvrerank_helpers.connector.models import ADDRESS_VARIABLE, CATALOG_VARIABLE, DEFAULT_MODEL, endpoint, is_hosted
+from nvrerank_helpers.connector.endpoints import (
+    ADDRESS_VARIABLE,
+    CATALOG_VARIABLE,
+    Endpoint,
+    endpoint,
+    is_hosted,
+    remember_model,
+)
+from nvrerank_helpers.connector.errors import NotFound, ServiceUnreachable
+from nvrerank_helpers.connector.keys import KEY_VARIABLE, Key, find_key, key_for, remember_key
+from nvrerank_helpers.connector.models import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.process import StandIn, StandInError
 
 STAND_IN_MODELS = "stand-in/"  # begins the ids of models that no NIM serves
@@ -42,7 +50,7 @@ class Service:
         return f"<table>{rows}</table>"
 
 
-def connect(base_url: str | None = None) -> Service:
+def connect(base_url: str | None = None, api_key: str | None = None, model: str | None = None) -> Service:
     """Choose a service and point this process at it.
 
     In this order: your own NIM at `base_url` or at the environment's `NVIDIA_BASE_URL`, which is asked for its model;
@@ -51,7 +59,9 @@ def connect(base_url: str | None = None) -> Service:
     `NVIDIARerank(top_n=4)` is the same text everywhere.
 
     Args:
-        base_url: Address of your own NIM, such as `http://localhost:1976/v1`.
+        base_url: Address of your own service: a NIM, such as `http://localhost:1976/v1`, or a `/rerank` route.
+        api_key: The key for it, or for the API catalog; later rerankers of this process use it for that address.
+        model: Id of the model; None takes the first that your own service lists, or the catalog's current one.
 
     Returns:
         What was chosen and why; one line as text, a small table in Jupyter.
@@ -67,40 +77,57 @@ def connect(base_url: str | None = None) -> Service:
         the local stand-in at http://127.0.0.1:43861/v1, model … (neither NVIDIA_BASE_URL nor NVIDIA_API_KEY is set)
     """
     address = base_url or os.environ.get(ADDRESS_VARIABLE)
+    given = find_key(api_key, {})
     if address and not is_hosted(address):
-        return _own_nim(address, "base_url was given" if base_url else f"{ADDRESS_VARIABLE} is set")
-    if base_url or find_key():
-        return _api_catalog(base_url)
+        return _own_nim(address, given, model, "base_url was given" if base_url else f"{ADDRESS_VARIABLE} is set")
+    if base_url or given or find_key():
+        return _api_catalog(base_url, given, model)
     return _stand_in()
 
 
-def _own_nim(address: str, why: str) -> Service:
-    from nvrerank_helpers.connector.client import RankingClient  # httpx: the stand-in's process starts without it
+def _own_nim(address: str, given: Key | None, model: str | None, why: str) -> Service:
+    from nvrerank_helpers.connector.client import RankingClient  # aiohttp: the stand-in's process starts without it
 
     target = endpoint(address, None)
+    _remember(target, given, model)
     try:
-        with RankingClient(target) as client:
+        with RankingClient(target, model, api_key=key_for(target, None)) as client:
             model = client.model
-            played = any(served.startswith(STAND_IN_MODELS) for served in client.model_ids())
+            served = client.model_ids() if target.listing_urls else [model]
     except ServiceUnreachable as error:
         hint = (
             "Start the NIM, or correct the address. A NIM needs minutes to load: wait for GET /v1/health/ready. "
             f"Without base_url and {ADDRESS_VARIABLE}, connect() starts the local stand-in instead."
         )
         raise ServiceUnreachable(error.args[0], url=error.url, hint=hint) from error
+    if model not in served:
+        raise NotFound(f"The service does not serve {model}: it lists {', '.join(served)}", url=target.ranking_url)
     service_url = target.service_url or target.ranking_url
     os.environ[ADDRESS_VARIABLE] = service_url
-    return Service("your own stand-in" if played else "your own NIM", service_url, model, why)
+    kind = "your own NIM" if target.dialect == "ranking" else "your own reranking service"
+    if any(name.startswith(STAND_IN_MODELS) for name in served):
+        kind = "your own stand-in"
+    return Service(kind, service_url, model, why)
 
 
-def _api_catalog(base_url: str | None) -> Service:
+def _api_catalog(base_url: str | None, given: Key | None, named: str | None) -> Service:
     if os.environ.get(CATALOG_VARIABLE) == _started.address:
         os.environ.pop(CATALOG_VARIABLE, None)  # a stand-in of an earlier call must not go on playing the catalog
-    target = endpoint(base_url, DEFAULT_MODEL)
+    model = named or DEFAULT_MODEL
+    target = endpoint(base_url, model)
+    _remember(target, given, named)
     key_for(target, None)  # says what to do where there is no key
     if not target.hosted:
-        return Service("a service that plays NVIDIA's API catalog", target.ranking_url, DEFAULT_MODEL, _imitated())
-    return Service("NVIDIA's API catalog", target.ranking_url, DEFAULT_MODEL, f"{KEY_VARIABLE} is set")
+        return Service("a service that plays NVIDIA's API catalog", target.ranking_url, model, _imitated())
+    why = "api_key was given" if given else f"{KEY_VARIABLE} is set"
+    return Service("NVIDIA's API catalog", target.ranking_url, model, why)
+
+
+def _remember(target: Endpoint, given: Key | None, model: str | None) -> None:
+    if given:
+        remember_key(target, given.secret)
+    if model:
+        remember_model(target, model)
 
 
 def _stand_in() -> Service:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.endpoints import endpoint
 from nvrerank_helpers.connector.health import Report, Step, check
-from nvrerank_helpers.connector.keys import KEY_VARIABLE, find_key, key_for, redact
-from nvrerank_helpers.connector.models import CATALOG_ADDRESS, DEFAULT_MODEL, endpoint
+from nvrerank_helpers.connector.keys import KEY_VARIABLE, find_key, key_for
+from nvrerank_helpers.connector.models import CATALOG_ADDRESS, DEFAULT_MODEL
+from nvrerank_helpers.connector.redaction import redact
 from nvrerank_helpers.leaks import would_be_published
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvrerank_helpers.connector.keys import redact
+from nvrerank_helpers.connector.redaction import redact
 
 # Keys have 64 characters behind the prefix (the rules of public secret scanners); placeholders are far shorter.
 KEY_FORM = "nvapi-[A-Za-z0-9_-]{20,}"  # as Python and git read it

@@ -8,25 +8,35 @@ import httpx
 
 
 class FakeService:
-    """Records requests and answers them; `answer` may be replaced by a list of answers to give one after the other."""
+    """Records rankings and answers them; `answers` may be filled with answers to give first, one for each request.
+
+    Lists of models are answered apart, from `models`, and recorded in `listings`.
+    """
 
     def __init__(self):
-        self.requests = []
+        self.requests, self.listings = [], []
         self.answers = []
+        self.models = ["listed-model", "m"]
         self.lock = threading.Lock()
 
     def __call__(self, request):
         request.read()
+        if request.url.path.endswith(("/models", "/info")):
+            self.listings.append(request)
+            return self._list(request)
         with self.lock:
             self.requests.append(request)
             answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
             raise answer
-        if answer is not None:
-            return answer
-        if request.url.path.endswith("/models"):
-            return httpx.Response(200, json={"object": "list", "data": [{"id": "listed-model"}]})
-        return httpx.Response(200, json=ranked(json.loads(request.content)))
+        return httpx.Response(200, json=ranked(json.loads(request.content))) if answer is None else answer
+
+    def _list(self, request):
+        if isinstance(self.models, Exception):
+            raise self.models
+        if self.models is None or request.url.path.endswith("/info"):
+            return httpx.Response(404)
+        return httpx.Response(200, json={"object": "list", "data": [{"id": id_} for id_ in self.models]})
 
     async def acall(self, request):
         await asyncio.sleep(0)  # a real service gives other tasks their turn

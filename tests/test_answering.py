@@ -5,8 +5,8 @@ from llama_index.llms.nvidia.utils import BASE_URL, MODEL_TABLE
 
 from nvrerank_helpers import connect
 from nvrerank_helpers.answering import HOSTED_MODEL, nvidia_llm
+from nvrerank_helpers.connector.endpoints import ADDRESS_VARIABLE, CATALOG_VARIABLE
 from nvrerank_helpers.connector.keys import KEY_VARIABLE
-from nvrerank_helpers.connector.models import ADDRESS_VARIABLE, CATALOG_VARIABLE
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.process import StandIn
 

@@ -9,8 +9,8 @@ from nvrerank_helpers.bulk import services as module
 from nvrerank_helpers.bulk.errors import JobStopped
 from nvrerank_helpers.bulk.services import Services, scored
 from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.endpoints import endpoint
 from nvrerank_helpers.connector.errors import PassageTooLong, RequestRefused, ServerError
-from nvrerank_helpers.connector.models import endpoint
 
 TWO = [{"text": "1"}, {"text": "2"}]
 

@@ -5,8 +5,8 @@ import pytest
 
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.connect import Service
+from nvrerank_helpers.connector.endpoints import CATALOG_VARIABLE
 from nvrerank_helpers.connector.errors import ServiceUnreachable
-from nvrerank_helpers.connector.models import CATALOG_VARIABLE
 from nvrerank_helpers.nim_standin.process import StandIn
 
 
@@ -29,11 +29,12 @@ def test_a_nim_is_told_from_a_stand_in(nim, monkeypatch):
 def test_after_connecting_to_your_own_nim_the_reranker_asks_it(nim, monkeypatch):
     monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-key")
     connect(nim)
-    assert NVIDIARerank(top_n=4).base_url == nim
+    with pytest.warns(UserWarning, match="Default model is set as: my/model"):  # the stand-in also has a chat model
+        assert NVIDIARerank(top_n=4).base_url == nim
 
 
 def test_the_catalog_by_name_needs_a_key():
-    with pytest.raises(ValueError, match="needs a key"):
+    with pytest.raises(ValueError, match="API key is required"):
         connect("https://ai.api.nvidia.com")
 
 
@@ -57,7 +58,7 @@ def test_your_own_nim_may_stand_in_the_environment(nim, monkeypatch):
 
 
 def test_a_nim_that_does_not_answer_is_an_error_that_says_what_to_do(monkeypatch):
-    monkeypatch.setattr("httpx_retries.Retry.backoff_strategy", lambda _: 0.0)
+    monkeypatch.setattr("nvrerank_helpers.connector.retries.backoff", lambda _: 0.0)
     with pytest.raises(ServiceUnreachable, match="Start the NIM"):
         connect("http://127.0.0.1:9/v1")
 

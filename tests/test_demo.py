@@ -60,7 +60,7 @@ def test_an_error_is_one_message_and_no_traceback(monkeypatch, capsys):
     assert main(["demo"]) == 1
     assert (
         capsys.readouterr().err
-        == "nvrerank_helpers: base_url 'ftp://nim' starts with ftp://, use http:// or https://\n"
+        == "nvrerank_helpers: Invalid base_url: 'ftp://nim' starts with ftp://. Use http:// or https://.\n"
     )
 
 

@@ -130,7 +130,7 @@ async def test_the_catalog_answers_a_good_key(imitated: Imitated) -> None:
     ("model_path", "status", "words"),
     [
         (hosted_path("nvidia/llama-3.2-nv-rerankqa-1b-v2"), 410, "2026-05-18T00:00:00Z"),
-        (hosted_path("nvidia/llama-nemotron-rerank-1b-v2"), 404, "Not found for account"),
+        (hosted_path("nvidia/llama-nemotron-rerank-500m-v2"), 404, "Not found for account"),
         (hosted_path("nvidia/never-was"), 404, "404 page not found\n"),
         ("/v1/ranking", 404, "404 page not found\n"),
         ("/v1/health/ready", 404, "404 page not found\n"),

@@ -16,7 +16,8 @@ import pytest
 from contract import adapters
 from contract.adapters import CLIENTS, Client, Fault, LangChain, LlamaIndex, require
 
-from nvrerank_helpers.connector.models import CATALOG_ADDRESS, CATALOG_VARIABLE, DEFAULT_MODEL
+from nvrerank_helpers.connector.endpoints import CATALOG_VARIABLE
+from nvrerank_helpers.connector.models import CATALOG_ADDRESS, DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.faults import Spoil
@@ -227,7 +228,14 @@ def test_what_is_too_long_is_refused_in_the_catalog(hosted, said):
         hosted(texts=["word " * 600], truncate="NONE")
 
 
-@pytest.mark.parametrize("client", [*OURS, *LANGCHAIN], ids=str)
+@pytest.mark.parametrize("client", OURS, ids=str)
+def test_ours_looks_into_the_list_before_it_asks(rerank, control):
+    with pytest.raises(Fault, match=r"(?s)^not found: The service does not serve me/my-model .*What to do: Name one"):
+        rerank("me/my-model")
+    assert control.requests() == []
+
+
+@pytest.mark.parametrize("client", LANGCHAIN, ids=str)
 def test_a_model_that_is_not_served_is_refused(rerank, said):
     with pytest.raises(Fault, match=said(404, "not found", "The model 'me/my-model' is not served here")):
         rerank("me/my-model")

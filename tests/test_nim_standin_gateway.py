@@ -95,7 +95,7 @@ def test_a_retired_model_is_gone_since_its_date() -> None:
 
 def test_a_model_that_is_not_enabled_is_not_found_for_the_account() -> None:
     with pytest.raises(RefusalError, match="Not found for account") as caught:
-        check_hosted("/v1/retrieval/nvidia/llama-nemotron-rerank-1b-v2/reranking", [])
+        check_hosted("/v1/retrieval/nvidia/llama-nemotron-rerank-500m-v2/reranking", [])
     assert API_CATALOG.answer(caught.value).status == 404
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from nvrerank_helpers import images
+from nvrerank_helpers.connector import images
 from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.nim_standin import pictures
 from nvrerank_helpers.nim_standin.pictures import (

@@ -98,9 +98,11 @@ def test_importing_the_stand_in_loads_no_llamaindex():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_httpx_is_imported_where_requests_are_made_and_where_clients_are_passed_on():
-    users = {path.stem for path in PACKAGE.rglob("*.py") if "httpx" in set(imports(path))}
-    assert users == {"client", "connections", "control", "reranker", "responses", "retries"}
+@pytest.mark.parametrize(
+    ("library", "modules"), [("aiohttp", {"transport"}), ("httpx", {"client", "control", "reranker", "transport"})]
+)
+def test_http_libraries_are_imported_where_requests_are_made_and_where_clients_are_passed_on(library, modules):
+    assert {path.stem for path in PACKAGE.rglob("*.py") if library in set(imports(path))} == modules
 
 
 @pytest.mark.parametrize("module", LIBRARY)

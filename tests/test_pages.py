@@ -9,7 +9,7 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 from PIL import Image
 
-from nvrerank_helpers.connector.nodes import passage_of
+from nvrerank_helpers.connector.nodes import to_passage
 from nvrerank_helpers.evaluation import Run
 from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.pages import (
@@ -53,7 +53,7 @@ class Finding(BaseRetriever):
     [("text", {"text": "two roads"}), ("image", {"image": URL}), ("both", {"text": "two roads", "image": URL})],
 )
 def test_what_is_sent_of_a_page_is_what_it_is_seen_as(seen_as, passage):
-    assert passage_of(PAGE.node(seen_as), MetadataMode.EMBED, takes_images=True) == passage
+    assert to_passage(PAGE.node(seen_as), MetadataMode.EMBED, takes_images=True) == passage
 
 
 def test_a_page_is_seen_in_one_of_three_ways():

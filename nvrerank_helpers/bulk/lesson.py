@@ -13,7 +13,7 @@ from nvrerank_helpers.bulk.command import add_options, run_command
 from nvrerank_helpers.bulk.reranking import Report
 from nvrerank_helpers.bulk.trec import RunLine
 from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.models import endpoint
+from nvrerank_helpers.connector.endpoints import endpoint
 from nvrerank_helpers.extras import extra
 from nvrerank_helpers.nim_standin.control import StandInControl
 from nvrerank_helpers.nim_standin.process import StandIn

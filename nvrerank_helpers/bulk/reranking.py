@@ -28,7 +28,7 @@ from nvrerank_helpers.bulk.models import chosen_model
 from nvrerank_helpers.bulk.services import GO_ON
 from nvrerank_helpers.bulk.tables import count_rows
 from nvrerank_helpers.bulk.worker import Done, Plan, Worker
-from nvrerank_helpers.connector.models import ADDRESS_VARIABLE, endpoint
+from nvrerank_helpers.connector.endpoints import ADDRESS_VARIABLE, endpoint
 from nvrerank_helpers.connector.protocol import Truncate
 from nvrerank_helpers.extras import extra
 

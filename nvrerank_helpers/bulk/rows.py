@@ -6,7 +6,7 @@ from itertools import groupby
 
 from nvrerank_helpers.bulk.errors import BadRun
 from nvrerank_helpers.connector.errors import RerankError
-from nvrerank_helpers.connector.protocol import descending
+from nvrerank_helpers.connector.protocol import argsort_descending
 
 COLUMNS = ("qid", "query", "docno", "text")
 """The columns of the input, by the names that ir_datasets and TREC use."""
@@ -133,7 +133,7 @@ def ranked_rows(
         for docno, outcome in zip(question.docnos, outcomes, strict=True)
         if not isinstance(outcome, RerankError)
     ]
-    order = descending([logit for _, logit in scored])[:top_n]
+    order = argsort_descending([logit for _, logit in scored])[:top_n]
     return [(question.qid, scored[place][0], rank, scored[place][1]) for rank, place in enumerate(order, 1)]
 
 

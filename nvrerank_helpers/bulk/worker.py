@@ -15,9 +15,10 @@ from nvrerank_helpers.bulk.rows import Question, failed_rows, questions, ranked_
 from nvrerank_helpers.bulk.services import Services, scored
 from nvrerank_helpers.bulk.tables import count_rows, read_columns, write_rows
 from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.endpoints import Endpoint
 from nvrerank_helpers.connector.errors import RerankError
 from nvrerank_helpers.connector.keys import key_for
-from nvrerank_helpers.connector.models import Endpoint, known
+from nvrerank_helpers.connector.models import known
 from nvrerank_helpers.connector.protocol import Truncate
 
 RANKED = {"qid": "string", "docno": "string", "rank": "int32", "logit": "float64"}

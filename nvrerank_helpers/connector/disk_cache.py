@@ -7,17 +7,13 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from .errors import CacheError
 from .score_cache import CountingCache
 
 OPENING, BUSY = 30.0, 0.5  # seconds to wait for others who write: a cache must not hold up a query
 APPLICATION_ID = 0x6E765243  # "nvRC", in the header of the file, where `file` and SQLite show it
-TABLE = "CREATE TABLE IF NOT EXISTS scores (number INTEGER PRIMARY KEY, pair BLOB NOT NULL UNIQUE, logit REAL NOT NULL)"
-UNUSABLE = "Is its folder there, may it be written, and is there room? It must be on a disk of this machine."
-CROWDED = "Nothing, if it is seldom. Otherwise something slows down its disk, or another process writes for long."
-ROOM = "DELETE FROM scores WHERE number <= (SELECT max(number) FROM scores) - ?"
 
 
 class _File(NamedTuple):
@@ -36,15 +32,15 @@ class _File(NamedTuple):
 class DiskCache(CountingCache):
     """Keep scores in an SQLite file; several threads and processes may share it, on a disk of this machine.
 
-    The file holds hashes and numbers, no texts, and nothing of it is ever executed. It survives a process that is
+    The file contains hashes and numbers, no texts, and nothing in it is ever executed. It survives a process that is
     killed: a score is in it as a whole or not at all.
 
     Args:
         path: The file; it is made where there is none.
-        max_pairs: How many scores are kept at the most, about 100 bytes each; the oldest go first.
+        max_pairs: How many scores are kept at most, about 100 bytes each; the oldest go first.
 
     Raises:
-        CacheError: The file is something else, is damaged, or cannot be opened.
+        CacheError: The file is something else, or cannot be opened. Later damage is skipped with a warning.
         ValueError: `max_pairs` is less than 1.
 
     Example:
@@ -73,25 +69,19 @@ class DiskCache(CountingCache):
         return file
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._check(connection)
+        header = ("schema_version", "application_id")
+        used, kind = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in header)
+        if used and kind != APPLICATION_ID:
+            raise CacheError(f"{self.path} is an SQLite file, but no score cache.")
         with suppress(sqlite3.OperationalError):  # another process may be doing it, and then SQLite does not wait
             connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
         connection.execute("PRAGMA synchronous = NORMAL")
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(TABLE)
+            columns = "number INTEGER PRIMARY KEY, pair BLOB NOT NULL UNIQUE, logit REAL NOT NULL"
+            connection.execute(f"CREATE TABLE IF NOT EXISTS scores ({columns})")
         connection.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
-
-    def _check(self, connection: sqlite3.Connection) -> None:
-        def one(question: str) -> object:
-            return connection.execute(question).fetchone()[0]
-
-        used = one("PRAGMA schema_version")
-        if used and one("PRAGMA application_id") != APPLICATION_ID:
-            raise CacheError(f"{self.path} is an SQLite file, but no score cache.")
-        if (health := one("PRAGMA quick_check(1)")) != "ok":
-            raise CacheError(f"The score cache {self.path} is damaged: {health}")
 
     def __repr__(self) -> str:
         return f"DiskCache({str(self.path)!r}, {self.max_pairs})"
@@ -101,11 +91,7 @@ class DiskCache(CountingCache):
         return type(self), (str(self.path), self.max_pairs)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """Return the scores that are there.
-
-        Raises:
-            CacheError: The file cannot be read, or other threads use the cache for more than half a second.
-        """
+        """Return the scores that are there; raise `CacheError` where the file cannot be read within half a second."""
         found = {}
         with self._opened() as connection:
             for key in keys:
@@ -116,14 +102,11 @@ class DiskCache(CountingCache):
         return found
 
     def put(self, scores: Mapping[bytes, float]) -> None:
-        """Keep scores; one that is there already stays.
-
-        Raises:
-            CacheError: The file cannot be written, or others write for more than half a second.
-        """
+        """Keep scores that are not there yet; raise `CacheError` where the file cannot be written in time."""
         with self._opened() as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO scores (pair, logit) VALUES (?, ?)", scores.items())
-            connection.execute(ROOM, (self.max_pairs,))
+            room = "DELETE FROM scores WHERE number <= (SELECT max(number) FROM scores) - ?"
+            connection.execute(room, (self.max_pairs,))
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -131,7 +114,8 @@ class DiskCache(CountingCache):
         if file.process != os.getpid():  # after a fork: SQLite's connections must not be used, nor closed, in a child
             file = self._file = self._open(BUSY)
         if not file.turn.acquire(timeout=BUSY):
-            raise CacheError(f"The score cache {self.path} is in use by other threads", hint=CROWDED)
+            hint = "Nothing, if it is seldom. Otherwise something slows down its disk."
+            raise CacheError(f"The score cache {self.path} is in use by other threads", hint=hint)
         try:
             with self._errors():
                 yield file.connection
@@ -143,14 +127,14 @@ class DiskCache(CountingCache):
         try:
             yield
         except sqlite3.Error as error:
-            hint = UNUSABLE if isinstance(error, sqlite3.OperationalError) else None
+            hint = "Is its folder there and writable, on a disk of this machine with room? Delete a damaged file."
             raise CacheError(f"The score cache {self.path} cannot be used: {error}", hint=hint) from error
 
     def close(self) -> None:
         """Close the file; the cache cannot be used any more."""
         self._file.close()
 
-    def __enter__(self) -> "DiskCache":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,12 +9,12 @@ RerankError
     ├── Unauthorized        401
     ├── PaymentRequired     402
     ├── Forbidden           403
-    ├── NotFound            404
+    ├── NotFound            404, or a model that your own service does not list
     ├── ModelRetired        410, or known to be retired before anything is sent
-    ├── TooManyPassages     413, or more passages than the model takes
-    ├── PassageTooLong      400 or 422 with the words that every NIM version uses for it
-    ├── RequestRefused      any other 4xx
-    ├── RateLimited         429, or a `RateLimit` of one's own that leaves no time
+    ├── TooManyPassages     413, or more passages than the service takes in one request
+    ├── PassageTooLong      any status with the words that NIMs, vLLM, TEI and others use for it
+    ├── RequestRefused      any other 3xx or 4xx
+    ├── RateLimited         429, or a `RateLimit` that leaves no time
     ├── Overloaded          503
     └── ServerError         any other 5xx
 
@@ -22,8 +22,11 @@ Wrong arguments are a `ValueError`, as everywhere in Python.
 """
 
 import json
+import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
+
+from .redaction import printable, redact
 
 
 class RerankError(Exception):
@@ -33,14 +36,15 @@ class RerankError(Exception):
         message: What happened, in a sentence.
         hint: What to do about it; each class has its own unless one is given.
         status: HTTP status, where there was an answer.
-        detail: The server's own words, where it said any.
+        detail: The server's message, where it sent one.
         request_id: The server's name for the request, to quote in a support case.
         model: Id of the model that was asked.
         url: Address that was asked, without credentials.
 
     Attributes:
-        passages: Which of the passages of the call the failing request held, where it was one of several.
+        passages: Which passages of the call the failing request contained, where it was one of several.
         node_ids: The ids of their nodes, where `NVIDIARerank` was called.
+        retry_after: Seconds that the service wants to be left alone, where that was too long for the call.
 
     Example:
         >>> print(RerankError("The service said no.", hint="Ask again."))
@@ -48,7 +52,7 @@ class RerankError(Exception):
           What to do: Ask again.
     """
 
-    hint: str = "Read the message above; `python -m nvrerank_helpers.nim_standin` gives a service to try against."
+    hint: str = "Read the message above. `NVIDIARerank.check()` looks at the service step by step."
 
     def __init__(
         self,
@@ -70,6 +74,12 @@ class RerankError(Exception):
         self.url = url
         self.passages: Sequence[int] | None = None
         self.node_ids: list[str] = []
+        self.retry_after: float | None = None
+
+    @property
+    def status_code(self) -> int | None:
+        """The HTTP status under the name that httpx and openai use."""
+        return self.status
 
     def __str__(self) -> str:
         known = {"model": self.model, "address": self.url, "request id": self.request_id, "nodes": self._nodes()}
@@ -78,15 +88,22 @@ class RerankError(Exception):
 
     @property
     def summary(self) -> str:
-        """What a log may have: neither the service's words, which may repeat what it was sent, nor ids of nodes."""
+        """What may go into a log: neither the server's message, which may repeat what it was sent, nor node ids."""
         known = {"status": self.status, "request id": self.request_id, "model": self.model, "address": self.url}
         facts = ", ".join(f"{name} {value}" for name, value in known.items() if value)
         return f"{type(self).__name__}{f' ({facts})' if facts else ''}. What to do: {self.hint}"
 
-    def alone(self) -> Self:
-        """Cut the error off from where it came from: that holds texts, and requests with their key."""
+    def detach(self) -> Self:
+        """Cut the error off from where it came from: that holds texts."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
+
+    def hide(self, key: str | None) -> None:
+        """Take the key out of everything that the error can show."""
+        self.args = (redact(self.args[0], key),)
+        for name in ("hint", "detail", "request_id", "url"):
+            value = getattr(self, name)
+            setattr(self, name, redact(value, key) if value else value)
 
     def _nodes(self) -> str:
         ends = self.node_ids[:1] + self.node_ids[1:][-1:]
@@ -98,15 +115,14 @@ class ServiceUnreachable(RerankError):
 
     hint = (
         "Is the service running, and is the address right? A NIM needs minutes to load its model: wait until "
-        "GET /v1/health/ready answers 200. For a stand-in, call nvrerank_helpers.connect() again, or start one: "
-        "python -m nvrerank_helpers.nim_standin --port 1976"
+        "GET /v1/health/ready answers 200. A local stand-in ends with the process that started it."
     )
 
 
 class RerankTimeout(RerankError):
     """The service did not answer in time."""
 
-    hint = "Raise `timeout`, lower `max_batch_size` so that each request is smaller, or look at the service's load."
+    hint = "Raise `timeout` or `deadline`, make requests smaller with `max_batch_size`, or look at the service's load."
 
 
 class InvalidAnswer(RerankError):
@@ -118,7 +134,7 @@ class InvalidAnswer(RerankError):
 class CacheError(RerankError):
     """A score cache cannot be opened, read or written."""
 
-    hint = "Give another path; or delete the file, if it was a score cache: the service gives the scores again."
+    hint = "Give another path, or delete the file if it was a score cache: the service gives the scores again."
 
 
 class StatusError(RerankError):
@@ -128,7 +144,7 @@ class StatusError(RerankError):
 class Unauthorized(StatusError):
     """401: the key is missing, malformed or revoked."""
 
-    hint = "Set NVIDIA_API_KEY to a valid key (it starts with nvapi-); make one at build.nvidia.com."
+    hint = "Pass a valid key as api_key=; for NVIDIA's API catalog, set NVIDIA_API_KEY (made at build.nvidia.com)."
 
 
 class PaymentRequired(StatusError):
@@ -146,10 +162,7 @@ class Forbidden(StatusError):
 class NotFound(StatusError):
     """404: no such path or model, or the model is not enabled for this account."""
 
-    hint = (
-        "Check the address (a NIM ranks at /v1/ranking) and the model's id; in the API catalog it may not be "
-        "enabled for this account."
-    )
+    hint = "Check the address (a NIM ranks at /v1/ranking, other services at /rerank) and the model's id."
 
 
 class ModelRetired(StatusError):
@@ -159,9 +172,9 @@ class ModelRetired(StatusError):
 
 
 class TooManyPassages(StatusError):
-    """413, or more passages in one request than the model takes."""
+    """More passages in one request, or more bytes, than the service takes."""
 
-    hint = "Lower `max_batch_size`: a NIM takes at most 512 passages a request."
+    hint = "Lower `max_batch_size`: a NIM takes at most 512 passages a request, Text Embeddings Inference 32."
 
 
 class PassageTooLong(StatusError):
@@ -171,13 +184,13 @@ class PassageTooLong(StatusError):
 
 
 class RequestRefused(StatusError):
-    """The service refused the request as it is."""
+    """The service refused the request."""
 
-    hint = "The service's own words say what it did not like."
+    hint = "The server's message says what it did not like."
 
 
 class RateLimited(StatusError):
-    """429: too many requests in this minute, or a `RateLimit` of one's own that leaves no time."""
+    """429: too many requests in this minute, or a `RateLimit` that leaves no time."""
 
     hint = "Send fewer requests at once (lower `max_concurrency`), wait a minute, or run your own NIM."
 
@@ -189,9 +202,9 @@ class Overloaded(StatusError):
 
 
 class ServerError(StatusError):
-    """The service failed by itself."""
+    """The service failed internally."""
 
-    hint = "Try again; if it stays, the service's own log tells more."
+    hint = "Try again. If the error stays, look into the service's own log."
 
 
 BY_STATUS: dict[int, type[StatusError]] = {
@@ -205,83 +218,86 @@ BY_STATUS: dict[int, type[StatusError]] = {
     503: Overloaded,
 }
 
+# NIM, vLLM (three wordings over its versions), Text Embeddings Inference, LiteLLM, llama.cpp, Infinity.
+_TOO_LONG = re.compile(
+    r"exceeds maximum allowed token|exceeds maximum allowed|maximum context length is|context length is only"
+    r"|longer than the maximum model length|must have less than \d+ tokens|ContextWindowExceeded"
+    r"|is too large to process|exceed_context_size|string should have at most \d+ char",
+    re.IGNORECASE,
+)
+# Text Embeddings Inference, Infinity, FastAPI.
+_TOO_MANY = re.compile(
+    r"allowed batch size|should have at most \d+ items|too many (?:documents|passages)", re.IGNORECASE
+)
 
-def status_error_class(status: int, words: str) -> type[StatusError]:
-    """Choose the error for an answer by its status and by what the server said.
 
-    NIM 1.0 to 1.9 answer 400 to a passage that is too long and later ones 422, so its words decide and not its
-    status (release notes of NIM 1.10).
+def status_error_class(status: int, message: str) -> type[StatusError]:
+    """Choose the error for an answer by its status and by the server's message.
 
-    Args:
-        status: HTTP status of 300 or more.
-        words: The server's explanation, may be empty.
-
-    Returns:
-        The class to raise.
-
-    Example:
-        >>> status_error_class(422, "Input length 9000 exceeds maximum allowed token size 8192").__name__
-        'PassageTooLong'
+    NIM 1.0 to 1.9 answer 400 to a passage that is too long and later ones 422 (release notes of NIM 1.10), TEI 413
+    and llama.cpp 500, so the message decides and not the status.
     """
-    if status in (400, 422) and "exceeds maximum allowed" in words:
-        return PassageTooLong
-    fallback = ServerError if status >= 500 else RequestRefused
-    return BY_STATUS.get(status, fallback)
+    if status in (400, 413, 422, 500):
+        if _TOO_MANY.search(message):
+            return TooManyPassages
+        if _TOO_LONG.search(message):
+            return PassageTooLong
+    return BY_STATUS.get(status, ServerError if status >= 500 else RequestRefused)
 
 
 def status_error(
     status: int, body: bytes, *, model: str | None = None, url: str | None = None, request_id: str | None = None
 ) -> StatusError:
-    """Turn an error answer into an exception that keeps the server's own words.
-
-    Args:
-        status: HTTP status of 300 or more.
-        body: What the service sent.
-        model: Id of the model that was asked.
-        url: Address that was asked.
-        request_id: The service's name for the request.
-
-    Returns:
-        The exception to raise.
+    """Turn an answer with a status of 300 or more into the exception to raise, which keeps the server's message.
 
     Example:
         >>> error = status_error(410, b'{"detail": "end of life"}', model="m", url="u")
         >>> type(error).__name__, error.detail
         ('ModelRetired', 'end of life')
     """
-    words = servers_words(body)
-    message = f"The reranking service answered {status}{f': {words}' if words else ' without a reason'}"
-    kind = status_error_class(status, words)
-    return kind(message, status=status, detail=words or None, request_id=request_id, model=model, url=url)
+    detail = server_message(body)
+    message = f"The reranking service answered {status}{f': {detail}' if detail else ' without a reason'}"
+    kind = status_error_class(status, detail)
+    return kind(message, status=status, detail=detail or None, request_id=request_id, model=model, url=url)
 
 
-def servers_words(body: bytes) -> str:
-    """Find the explanation in an error answer.
+def server_message(body: bytes) -> str:
+    """Find the explanation in an error answer: one line of at most 500 characters, empty where there is none.
 
     NVIDIA's services put it under `detail`, `message`, `error` or `title`, or send plain text; FastAPI sends a list
-    of objects under `detail`.
+    under `detail`, whose entries name the field in `loc`.
 
     Example:
-        >>> servers_words(b'{"object": "error", "message": "Input length 9000 exceeds maximum"}')
-        'Input length 9000 exceeds maximum'
+        >>> server_message(b'{"detail": [{"loc": ["body", "query"], "msg": "Field required"}]}')
+        'body.query: Field required'
     """
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return excerpt(body)
-    if not isinstance(answer, dict):
-        return excerpt(body)
-    for key in ("detail", "message", "error", "title"):
-        value = answer.get(key)
+    found = _explanation(answer) if isinstance(answer, dict) else None
+    return printable(found) if found else excerpt(body)
+
+
+def _explanation(answer: dict[str, Any]) -> str | None:
+    for name in ("detail", "message", "error", "title"):
+        value = answer.get(name)
         if isinstance(value, list):
-            value = "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in value)
+            value = "; ".join(map(_entry, value))
         if isinstance(value, dict):
-            value = value.get("message")
+            value = _explanation(value)
         if isinstance(value, str) and value:
-            return value[:500]
-    return excerpt(body)
+            return value
+    return None
+
+
+def _entry(entry: object) -> str:
+    if not isinstance(entry, dict) or "msg" not in entry:
+        return str(entry)
+    place = entry.get("loc")
+    return f"{'.'.join(map(str, place))}: {entry['msg']}" if isinstance(place, list) and place else str(entry["msg"])
 
 
 def excerpt(body: bytes) -> str:
     """Return the beginning of a body as text on one line, for an error message."""
-    return " ".join(body[:400].decode("utf-8", errors="replace").split())[:200]
+    return printable(body[:800].decode("utf-8", errors="replace"), 200)

@@ -1,7 +1,7 @@
-"""What LlamaIndex is told of a reranking: its start, its end, and that it failed."""
+"""What LlamaIndex hears about a reranking: its start, its end, its cost, and that it failed."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ class RerankFailedEvent(BaseEvent):
 
     Attributes:
         error: Class of the error, such as `RateLimited`.
-        message: What happened and what to do, without the texts and without the service's own words.
+        message: What happened and what to do, without the texts and without the server's message.
         model_name: Id of the model.
         nodes: How many nodes were to be reranked.
     """
@@ -42,10 +42,10 @@ class RerankFailedEvent(BaseEvent):
 
 
 class RerankCostEvent(BaseEvent):
-    """A reranking was answered, and this is what it cost.
+    """What a reranking that was answered cost.
 
     Attributes:
-        tokens: Tokens that the service counted, 0 where it does not say.
+        tokens: Tokens that the service counted, 0 where it doesn't say.
         requests: Requests sent, retries not counted.
         retries: Requests that had to be sent again.
         cached: How many scores came from a cache.
@@ -62,13 +62,9 @@ class RerankCostEvent(BaseEvent):
         return "RerankCostEvent"
 
 
-def tell_of_cost(ranked: Ranked) -> None:
-    """Say in an event what a call cost: with several calls at once `last_call` may be that of another one.
-
-    Args:
-        ranked: What the call brought.
-    """
-    if _is_heard():
+def emit_cost(ranked: Ranked) -> None:
+    """Emit what a call cost: with several calls at once, `last_call` may be that of another one."""
+    if _has_listeners():
         dispatcher.event(
             RerankCostEvent(
                 tokens=ranked.tokens, requests=ranked.requests, retries=ranked.retries, cached=ranked.cached
@@ -76,14 +72,8 @@ def tell_of_cost(ranked: Ranked) -> None:
         )
 
 
-def tell_of_failure(error: RerankError, model: str, nodes: int) -> None:
-    """Say in an event and in the log that the order of the first stage was kept.
-
-    Args:
-        error: Why it was kept.
-        model: Id of the model.
-        nodes: How many nodes were to be reranked.
-    """
+def emit_failure(error: RerankError, model: str, nodes: int) -> None:
+    """Emit an event and log a warning: reranking failed, and the order of the first stage was kept."""
     logger.warning("Reranking %d nodes failed, the order of the first stage is kept: %s", nodes, error.summary)
     kind = type(error).__name__
     dispatcher.event(RerankFailedEvent(error=kind, message=error.summary, model_name=model, nodes=nodes))
@@ -92,44 +82,34 @@ def tell_of_failure(error: RerankError, model: str, nodes: int) -> None:
 @contextmanager
 def reported(
     model: str,
-    top_n: int,
+    top_n: int | None,
     nodes: list[NodeWithScore],
     query_bundle: QueryBundle | None,
     callback_manager: CallbackManager,
-) -> Iterator[list[NodeWithScore]]:
-    """Tell LlamaIndex of the start and the end of a call, also of one that is empty or fails.
-
-    Args:
-        model: Id of the model.
-        top_n: How many nodes are wanted.
-        nodes: The nodes that came in.
-        query_bundle: The query.
-        callback_manager: Who is told beside the dispatcher.
-
-    Yields:
-        The list that takes the results.
-    """
-    results: list[NodeWithScore] = []
-    heard = _is_heard()
-    if heard:
-        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=model))
+) -> Iterator[Callable[[list[NodeWithScore]], None]]:
+    """Emit the start and the end of a call, also of one that is empty or fails; yields what takes its result."""
+    wanted = len(nodes) if top_n is None else top_n
+    result: list[NodeWithScore] = []
+    has_listeners = _has_listeners()
+    if has_listeners:
+        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=wanted, model_name=model))
     payload: dict[str, Any] = {
         EventPayload.NODES: nodes,
         EventPayload.MODEL_NAME: model,
         EventPayload.QUERY_STR: query_bundle.query_str if query_bundle else "",
-        EventPayload.TOP_K: top_n,
+        EventPayload.TOP_K: wanted,
     }
     try:
         with callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            yield results
-            event.on_end(payload={EventPayload.NODES: results})
+            yield result.extend
+            event.on_end(payload={EventPayload.NODES: result})
     finally:
-        if heard:
-            dispatcher.event(ReRankEndEvent(nodes=results))
+        if has_listeners:
+            dispatcher.event(ReRankEndEvent(nodes=result))
 
 
-def _is_heard() -> bool:
-    """Tell whether anyone listens to our events: building them for nobody would cost a twentieth of a quick call."""
+def _has_listeners() -> bool:
+    """Return whether anyone listens to our events: building them for nobody would cost a twentieth of a quick call."""
     source: Dispatcher | None = dispatcher
     while source:
         if any(not isinstance(handler, NullEventHandler) for handler in source.event_handlers):

@@ -6,8 +6,8 @@ from html import escape
 from time import monotonic, perf_counter, sleep
 
 from .client import RankingClient
+from .endpoints import endpoint
 from .errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable
-from .models import endpoint
 from .protocol import Passage
 
 LOOK = 5.0  # seconds that one look at a service which is still starting may take
@@ -19,19 +19,17 @@ PASSAGES: list[Passage] = [{"text": "The stock market fell by two per cent."}, {
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was checked.
-
-    Attributes:
-        name: What was checked.
-        passed: Whether it is as it should be; None where it does not apply or was not reached.
-        told: What was found, or what to do.
-        seconds: How long it took.
-    """
+    """One thing that was checked: `passed` is None where it does not apply or was not reached."""
 
     name: str
     passed: bool | None
-    told: str
+    found: str
     seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """What was found, and how long it took."""
+        return self.found + (f" ({self.seconds * 1000:.0f} ms)" if self.seconds else "")
 
 
 @dataclass(frozen=True)
@@ -52,39 +50,27 @@ class Report:
 
     def __str__(self) -> str:
         width = max(len(step.name) for step in self.steps)
-        return "\n".join(f"{MARKS[step.passed]:<5} {step.name:<{width}}    {_told(step)}" for step in self.steps)
+        return "\n".join(f"{MARKS[step.passed]:<5} {step.name:<{width}}    {step.text}" for step in self.steps)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{MARKS[step.passed]}</td><th>{step.name}</th><td>{escape(_told(step))}</td></tr>"
-            for step in self.steps
-        )
-        return f"<table>{rows}</table>"
+        rows = (f"<td>{MARKS[step.passed]}</td><th>{step.name}</th><td>{escape(step.text)}</td>" for step in self.steps)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def check(client: RankingClient) -> Report:
     """Check a service: ready, model served, and one tiny ranking in the right order (which needs the key accepted).
 
-    Args:
-        client: The client that will be used.
-
-    Returns:
-        The report. After a step that failed the others are not tried.
-
-    Example:
-        >>> print(check(client))  # doctest: +SKIP
+    After a step that failed the others are not tried.
     """
-    steps: list[Step] = []
+    steps = [Step("address", True, client.endpoint.ranking_url)]
     for name, look in {"ready": _ready, "model": _model, "ranking": _ranking}.items():
-        if any(step.passed is False for step in steps):
-            steps.append(Step(name, None, "not tried"))
-        else:
-            steps.append(_timed(name, look, client))
-    return Report([Step("address", True, client.endpoint.ranking_url), *steps])
+        is_broken = any(step.passed is False for step in steps)
+        steps.append(Step(name, None, "not tried") if is_broken else _time(name, look, client))
+    return Report(steps)
 
 
 def wait_until_ready(address: str, timeout: float = 900, pause: float = 2) -> float:
-    """Wait until a service is ready to rank, also for one that does not even listen yet.
+    """Wait until a NIM is ready to rank, also for one that does not even listen yet.
 
     Args:
         address: Of a NIM, such as `http://localhost:1976/v1`.
@@ -98,58 +84,48 @@ def wait_until_ready(address: str, timeout: float = 900, pause: float = 2) -> fl
         ValueError: The address cannot be used, or is one of the API catalog, which has no such route.
         RerankTimeout: The service was not ready in time; the message says what the last look found.
         InvalidAnswer: Something answers there that has no such route either.
-
-    Example:
-        >>> wait_until_ready("http://localhost:1976/v1")  # doctest: +SKIP
-        94.2
     """
     started, target = monotonic(), endpoint(address, None)
     if target.service_url is None:
-        raise ValueError(f"{address} does not tell whether it is ready: give the address of a NIM, which ends in /v1.")
+        raise ValueError(f"{address} does not say whether it is ready: give the address of a NIM, which ends in /v1.")
     url = f"{target.service_url}/health/ready"
-    with RankingClient(target, "any", timeout=LOOK) as client:
+    with RankingClient(target, "any", timeout=LOOK, deadline=LOOK, max_retries=0) as client:
         while True:
-            ready, found = _seen(client)
-            if ready:
+            try:
+                is_ready, found = client.is_ready(), "it answers, and is not ready yet"
+            except (ServiceUnreachable, RerankTimeout) as error:
+                is_ready, found = False, str(error.args[0])
+            if is_ready:
                 return monotonic() - started
-            if ready is None:
-                raise InvalidAnswer("The service does not tell whether it is ready (404)", url=url)
+            if is_ready is None:
+                raise InvalidAnswer("The service does not say whether it is ready (404)", url=url)
             if monotonic() - started + pause > timeout:
                 raise RerankTimeout(f"Not ready within {timeout:g} seconds: {found}", hint=STARTING, url=url)
             sleep(pause)
 
 
-def _seen(client: RankingClient) -> tuple[bool | None, str]:
-    try:
-        return client.is_ready(), "it answers, and is not ready yet"
-    except (ServiceUnreachable, RerankTimeout) as error:
-        return False, str(error.args[0])
-
-
-def _timed(name: str, look: Callable[[RankingClient], tuple[bool | None, str]], client: RankingClient) -> Step:
+def _time(name: str, look: Callable[[RankingClient], tuple[bool | None, str]], client: RankingClient) -> Step:
     started = perf_counter()
     try:
-        passed, told = look(client)
+        passed, found = look(client)
     except RerankError as error:
-        passed, told = False, str(error)
-    return Step(name, passed, told, perf_counter() - started)
+        passed, found = False, str(error)
+    return Step(name, passed, found, perf_counter() - started)
 
 
 def _ready(client: RankingClient) -> tuple[bool | None, str]:
-    ready = client.is_ready()
-    told = {True: "the service is ready", False: "not ready yet: wait and try again", None: "no route tells"}
-    return ready, told[ready]
+    is_ready = client.is_ready()
+    found = {True: "the service is ready", False: "not ready yet: wait and try again", None: "no route says so"}
+    return is_ready, found[is_ready]
 
 
 def _model(client: RankingClient) -> tuple[bool | None, str]:
-    if client.endpoint.service_url is None:
+    if not client.endpoint.listing_urls:
         return None, f"{client.model}; this address lists no models"
     served = client.model_ids()
-    told = f"{client.model} is served"
-    return (
-        client.model in served,
-        told if client.model in served else f"{client.model} is not among {', '.join(served)}",
-    )
+    if client.model in served:
+        return True, f"{client.model} is served"
+    return False, f"{client.model} is not among {', '.join(served)}"
 
 
 def _ranking(client: RankingClient) -> tuple[bool | None, str]:
@@ -158,7 +134,3 @@ def _ranking(client: RankingClient) -> tuple[bool | None, str]:
     if right <= wrong:
         raise InvalidAnswer(f"Two passages came in the wrong order: {right} for the right one, {wrong} for the other.")
     return True, f"two passages in the right order, {ranked.tokens} tokens"
-
-
-def _told(step: Step) -> str:
-    return step.told + (f" ({step.seconds * 1000:.0f} ms)" if step.seconds else "")

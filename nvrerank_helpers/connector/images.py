@@ -14,39 +14,28 @@ KEY = "image"
 _DATA_URL = re.compile(r"data:(?P<kind>[\w.+/-]+);base64,(?P<content>.*)", re.DOTALL)
 
 
-def image_of(node: BaseNode) -> str | None:
-    """Return the image that a node carries.
-
-    Args:
-        node: A node with a data URL in `metadata["image"]`, or an `ImageNode`. A file is read only where an
-            `ImageNode` names it itself, as `image_path`: metadata may come from anywhere.
-
-    Returns:
-        A data URL, or None where the node has no image.
-
-    Raises:
-        ValueError: The image is an http address, cannot be read, or is of a kind that the models do not take.
-
-    Example:
-        >>> from llama_index.core.schema import TextNode
-        >>> image_of(TextNode(text="no picture")) is None
-        True
-    """
-    try:
-        if KEY in node.metadata:
-            return _checked(node.metadata[KEY])
-        if isinstance(node, ImageNode):
-            return _of_image_node(node)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"The image of node {node.node_id!r} cannot be sent: {error}") from error
-    return None
-
-
 def has_image(node: BaseNode) -> bool:
-    """Tell whether a node is meant to be seen; another value under `image`, such as a caption, is plain metadata."""
+    """Return whether a node is meant to be seen; a file name under `image` is plain metadata."""
     value = node.metadata.get(KEY)
     inside = isinstance(value, str) and value.startswith("data:image/")
     return inside or (isinstance(node, ImageNode) and bool(node.image or node.image_path or node.image_url))
+
+
+def image_of(node: BaseNode) -> str:
+    """Return the image of a node that `has_image`, as a data URL.
+
+    A file is read only where an `ImageNode` names it itself, as `image_path`: metadata may come from anywhere.
+
+    Raises:
+        ValueError: The image is an http address, cannot be read, or is of a kind that the models do not take.
+    """
+    try:
+        value = node.metadata.get(KEY)
+        if isinstance(value, str) and value.startswith("data:image/"):
+            return _check(value)
+        return _of_image_node(node) if isinstance(node, ImageNode) else ""
+    except (ValueError, OSError) as error:
+        raise ValueError(f"its image cannot be sent: {error}") from None
 
 
 def without_image(node: BaseNode) -> BaseNode:
@@ -55,34 +44,32 @@ def without_image(node: BaseNode) -> BaseNode:
     return node.model_copy(update={"metadata": metadata})
 
 
-def _of_image_node(node: ImageNode) -> str | None:
+def _of_image_node(node: ImageNode) -> str:
     if node.image:
-        return _checked(node.image) if node.image.startswith("data:") else _encoded(_decoded(node.image))
+        return _check(node.image) if node.image.startswith("data:") else _encode(_decode(node.image))
     if node.image_path:
-        return _encoded(Path(node.image_path).read_bytes())
-    if node.image_url:
-        raise ValueError("it is only an address; fetch it yourself and put in the image")
-    return None
+        return _encode(Path(node.image_path).read_bytes())
+    raise ValueError("it is only an address; fetch it yourself and put in the image")
 
 
-def _checked(value: object) -> str:
-    found = _DATA_URL.fullmatch(value) if isinstance(value, str) else None
+def _check(value: str) -> str:
+    found = _DATA_URL.fullmatch(value)
     if not found:
-        raise ValueError("metadata['image'] must be a data URL, like data:image/png;base64,…")
+        raise ValueError("it must be a data URL, like data:image/png;base64,…")
     if found["kind"].lower() not in FORMATS:
         raise ValueError(f"{found['kind']} is not one of {', '.join(sorted(FORMATS))}")
-    _decoded(found["content"])
-    return found.string
+    _decode(found["content"])
+    return value
 
 
-def _decoded(content: str) -> bytes:
+def _decode(content: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
     except binascii.Error as error:
         raise ValueError(f"it is not base64 ({error})") from None
 
 
-def _encoded(content: bytes) -> str:
+def _encode(content: bytes) -> str:
     kind = filetype.guess_mime(content)
     if kind not in FORMATS:
         raise ValueError(f"{kind or 'an unknown kind of file'} is not one of {', '.join(sorted(FORMATS))}")

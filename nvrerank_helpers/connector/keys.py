@@ -1,4 +1,4 @@
-"""Find an API key, and keep it out of everything that is shown."""
+"""Find an API key, and decide where it may go."""
 
 import os
 import re
@@ -7,83 +7,71 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from .models import Endpoint
+from .endpoints import Endpoint
 
 KEY_VARIABLE = "NVIDIA_API_KEY"
-_KEY = re.compile(r"nvapi-[\w-]+")
+# What documentation writes in place of a key: <nvapi-…>, $NVIDIA_API_KEY, ${KEY}, {{ key }}, nvapi-xxxx, nvapi-...
+_PLACEHOLDER = re.compile(
+    r"<.*>|\$\{?\w+\}?|%\w+%|\{\{.*\}\}|nvapi-(?:[x*.…]{3,}|…|your.*)?|your[-_ ].*key.*", re.IGNORECASE
+)
+
+_given: dict[str, SecretStr] = {}  # by origin: keys that this process was given for an address, as by `connect`
 
 
 @dataclass(frozen=True)
 class Key:
-    """An API key and where it came from.
-
-    Attributes:
-        secret: The key; its text is only reached through `get_secret_value()`.
-        inherited: Whether it was found in the environment. An inherited key goes to the API catalog only,
-            or to the service on this machine that plays it.
-    """
+    """An API key, and whether it was found in the environment."""
 
     secret: SecretStr
     inherited: bool
 
 
 def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = os.environ) -> Key | None:
-    """Return the key that was given, else the one in `NVIDIA_API_KEY`, else None.
-
-    Args:
-        given: A key that the caller passed.
-        environ: Where to look otherwise.
-
-    Returns:
-        The key, or None where there is none; blanks around it are cut off.
+    """Return the key that was given, else the one in `NVIDIA_API_KEY`, without blanks or quotes around it, else None.
 
     Raises:
-        ValueError: The key holds characters that no header may carry, as when a whole line was pasted.
+        ValueError: The key contains characters that no header may carry, or is a placeholder.
 
     Example:
         >>> find_key("nvapi-example")
         Key(secret=SecretStr('**********'), inherited=False)
     """
     raw = given.get_secret_value() if isinstance(given, SecretStr) else given
-    text = (raw or environ.get(KEY_VARIABLE) or "").strip()
+    inherited = not (raw or "").strip()
+    text = _unquoted((environ.get(KEY_VARIABLE) or "") if inherited else str(raw))
     if not text:
         return None
+    name = KEY_VARIABLE if inherited else "The API key"
+    if _PLACEHOLDER.fullmatch(text):
+        raise ValueError(f"{name} is a placeholder: put your own key in its place (made at build.nvidia.com).")
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("The API key holds blanks or characters that no key has: copy it again, by itself.")
-    return Key(SecretStr(text), inherited=not (raw or "").strip())
+        raise ValueError(f"{name} contains blanks or characters that no key has: copy it again, alone.")
+    return Key(SecretStr(text), inherited)
 
 
-def key_for(target: Endpoint, given: SecretStr | None) -> SecretStr | None:
-    """Return the key to send: one from the environment goes to the API catalog, or to what plays it here, only.
+def _unquoted(text: str) -> str:
+    """Return a text without blanks and quotes around it: `docker --env-file` keeps the quotes of an .env file."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1].strip()
+    return text
 
-    Args:
-        target: Where the request goes.
-        given: A key that the caller passed for it.
 
-    Returns:
-        The key, or None to send none.
+def key_for(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None:
+    """Return the key to send, or None: one from the environment goes to the API catalog, or to what plays it, only.
 
     Raises:
         ValueError: The API catalog is asked and there is no key.
-
-    Example:
-        >>> key_for(Endpoint("http://nim/v1/ranking"), SecretStr("nvapi-example"))
-        SecretStr('**********')
     """
-    key = find_key(given)
+    key = find_key(given or _given.get(target.origin), os.environ if target.hosted or target.in_catalog else {})
     if target.hosted and key is None:
         raise ValueError(
-            "NVIDIA's API catalog needs a key: set NVIDIA_API_KEY (make one at build.nvidia.com), give base_url of "
-            "your own NIM, or call nvrerank_helpers.connect() to work with the local stand-in."
+            "An API key is required for NVIDIA's API catalog: set NVIDIA_API_KEY (made at build.nvidia.com), or give "
+            "base_url of your own NIM. In the course, nvrerank_helpers.connect() starts a local stand-in."
         )
-    return key.secret if key and (target.in_catalog or target.hosted or not key.inherited) else None
+    return key.secret if key else None
 
 
-def redact(text: str) -> str:
-    """Replace everything in a text that looks like an NVIDIA API key.
-
-    Example:
-        >>> redact("Authorization: Bearer nvapi-abc123")
-        'Authorization: Bearer nvapi-…'
-    """
-    return _KEY.sub("nvapi-…", text)
+def remember_key(target: Endpoint, key: SecretStr) -> None:
+    """Use a key for every later request of this process to the same scheme, host and port."""
+    _given[target.origin] = key

@@ -1,58 +1,92 @@
 """From nodes to passages, and back to nodes that carry facts for display."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from .images import has_image, image_of, without_image
 from .protocol import Passage
 
-FAILED = "rerank_failed"  # the metadata that marks a node whose reranking failed
+FAILED = "rerank_failed"  # the metadata of a node whose call failed: the error's class
+SKIPPED = "rerank_skipped"  # the metadata of a node that could not be ranked: why not
+
+logger = logging.getLogger(__name__)
 
 
-def passage_of(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None) -> Passage:
-    """Return what is sent of a node: its text, its image, or both.
+def check_arguments(nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> None:
+    """Refuse the wrong kind of argument with a `ValueError` that says what to pass."""
+    if query_bundle is not None and not isinstance(query_bundle, QueryBundle):
+        raise ValueError("Pass the query by name, as query_str=..., or as a QueryBundle.")
+    if not isinstance(nodes, list | tuple):
+        raise ValueError(f"Pass a list of NodeWithScore, not a {type(nodes).__name__}.")
+    for position, item in enumerate(nodes):
+        if not isinstance(item, NodeWithScore):
+            kind = type(item).__name__
+            raise ValueError(f"nodes[{position}] is a {kind}: wrap each in NodeWithScore, as NodeWithScore(node=node).")
 
-    Args:
-        node: The node.
-        mode: Which metadata stands before the text.
-        takes_images: Whether the model takes images; None where that is not known.
 
-    Returns:
-        The passage. An empty text beside an image is left out, because NIM 2 refuses it.
+@dataclass
+class Candidates:
+    """The nodes of a call as what is sent of them."""
 
-    Raises:
-        ValueError: The node has neither text nor image, text that is no Unicode, or an image that cannot be sent.
+    passages: list[Passage] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)  # the node that each passage comes from
+    skipped: dict[int, str] = field(default_factory=dict)  # the nodes that cannot be ranked, and why
 
-    Example:
-        >>> from llama_index.core.schema import TextNode
-        >>> passage_of(TextNode(text="two roads"), MetadataMode.EMBED, takes_images=False)
-        {'text': 'two roads'}
+
+def to_candidates(nodes: Sequence[NodeWithScore], mode: MetadataMode, *, takes_images: bool | None) -> Candidates:
+    """Turn nodes into passages. One that cannot be ranked is left out, and one warning in the log names the first."""
+    candidates = Candidates()
+    for position, item in enumerate(nodes):
+        try:
+            passage = to_passage(item.node, mode, takes_images=takes_images)
+        except Exception as error:  # noqa: BLE001 (a node is data from a store: whatever is wrong with it, others rank)
+            candidates.skipped[position] = f"{error}" if isinstance(error, ValueError) else f"{error!r}"
+        else:
+            candidates.passages.append(passage)
+            candidates.positions.append(position)
+    if candidates.skipped:
+        position, reason = next(iter(candidates.skipped.items()))
+        message = "%d of %d nodes cannot be ranked and come last. The first is node %r: %s"
+        logger.warning(message, len(candidates.skipped), len(nodes), nodes[position].node_id, reason)
+    return candidates
+
+
+def to_passage(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None) -> Passage:
+    """Return what is sent of a node: its text, its image, or both; raise `ValueError` where nothing can be.
+
+    An image that cannot be sent is left out where there is text, and an empty text beside an image too, because NIM 2
+    refuses it.
     """
     if not node.metadata and type(node) is TextNode and node.text.isascii() and not node.text.isspace() and node.text:
         return {"text": node.text}  # what nearly every node is, and by far the cheapest to see
-    image = image_of(node) if takes_images or has_image(node) else None
-    if image and takes_images is False:
-        raise ValueError(
-            f"Node {node.node_id!r} has an image and the model reads text only: choose a model for images."
-        )
-    text = (without_image(node) if image else node).get_content(metadata_mode=mode)
-    if not text.strip() and not image:
-        raise ValueError(f"Node {node.node_id!r} has neither text nor image to rank: leave it out or give it some.")
+    pictured = has_image(node)
+    text = (without_image(node) if pictured else node).get_content(metadata_mode=mode)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"Node {node.node_id!r} holds text that is not valid Unicode: {error}") from None
+        raise ValueError(f"its text is not valid Unicode: {error}") from None
     passage: Passage = {"text": text} if text.strip() else {}
-    return passage | ({"image": image} if image else {})
+    if pictured and takes_images is not False:
+        try:
+            passage["image"] = image_of(node)
+        except ValueError as error:
+            if not passage:
+                raise
+            logger.warning("Node %r is ranked by its text alone: %s", node.node_id, error)
+    if not passage:
+        raise ValueError("it has an image only, and the model reads text" if pictured else "it has no text")
+    return passage
 
 
 def annotated(node: BaseNode, **facts: Any) -> BaseNode:
     """Copy a node and add metadata that people see and models do not.
 
     Args:
-        node: The node, left as it is.
+        node: The node, left unchanged.
         **facts: Metadata to add, such as a rank or a score.
 
     Returns:
@@ -67,51 +101,28 @@ def annotated(node: BaseNode, **facts: Any) -> BaseNode:
     return node.model_copy(
         update={
             "metadata": {**node.metadata, **facts},
-            "excluded_embed_metadata_keys": _extended(node.excluded_embed_metadata_keys, facts),
-            "excluded_llm_metadata_keys": _extended(node.excluded_llm_metadata_keys, facts),
+            "excluded_embed_metadata_keys": _extend(node.excluded_embed_metadata_keys, facts),
+            "excluded_llm_metadata_keys": _extend(node.excluded_llm_metadata_keys, facts),
         }
     )
 
 
-def reranked(nodes: Sequence[NodeWithScore], scores: Sequence[float], order: Sequence[int]) -> list[NodeWithScore]:
-    """Return copies of nodes in their new order.
-
-    Args:
-        nodes: The nodes as the first stage ranked them, best first.
-        scores: One new score a node.
-        order: Positions of the nodes to return.
-
-    Returns:
-        New nodes with the new scores, and `first_stage_rank` and `first_stage_score` in the metadata.
-
-    Example:
-        >>> found = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in ("one", "two")]
-        >>> [(item.text, item.score) for item in reranked(found, [-1.0, 2.0], [1, 0])]
-        [('two', 2.0), ('one', -1.0)]
-    """
-    best = [_ranked(nodes, position, scores[position]) for position in order]
-    for item in best:
-        item.node.metadata.pop(FAILED, None)  # an earlier call may have failed on it
+def apply_order(nodes: Sequence[NodeWithScore], order: Sequence[tuple[int, float]]) -> list[NodeWithScore]:
+    """Return copies of the nodes at some positions with their new scores, and where they came from in the metadata."""
+    best = [_ranked(nodes, position, score) for position, score in order]
+    for item in best:  # an earlier call may have failed on it
+        item.node.metadata.pop(FAILED, None)
+        item.node.metadata.pop(SKIPPED, None)
     return best
 
 
-def kept(nodes: Sequence[NodeWithScore], top_n: int | None, error: Exception) -> list[NodeWithScore]:
-    """Return copies of the first nodes in the order of the first stage, marked.
+def without_scores(nodes: Sequence[NodeWithScore], skipped: dict[int, str]) -> list[NodeWithScore]:
+    """Return copies of the nodes that could not be ranked, with score None and the reason in the metadata."""
+    return [_ranked(nodes, position, None, **{SKIPPED: reason}) for position, reason in skipped.items()]
 
-    Args:
-        nodes: The nodes as the first stage ranked them, best first.
-        top_n: How many to return; None returns all.
-        error: Why they were not reranked.
 
-    Returns:
-        New nodes with the scores of the first stage, the metadata of `reranked`, and the class of the error as
-        `rerank_failed`.
-
-    Example:
-        >>> found = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in ("one", "two")]
-        >>> kept(found, 1, TimeoutError())[0].metadata
-        {'first_stage_rank': 1, 'first_stage_score': 0.5, 'rerank_failed': 'TimeoutError'}
-    """
+def in_first_stage_order(nodes: Sequence[NodeWithScore], top_n: int | None, error: Exception) -> list[NodeWithScore]:
+    """Return copies of the first `top_n` nodes in their original order, marked with why they were not reranked."""
     facts = {FAILED: type(error).__name__}
     return [_ranked(nodes, position, item.score, **facts) for position, item in enumerate(nodes[:top_n])]
 
@@ -122,5 +133,5 @@ def _ranked(nodes: Sequence[NodeWithScore], position: int, score: float | None, 
     return NodeWithScore(node=node, score=score)
 
 
-def _extended(keys: list[str], facts: dict[str, Any]) -> list[str]:
+def _extend(keys: list[str], facts: dict[str, Any]) -> list[str]:
     return [*keys, *(fact for fact in facts if fact not in keys)]

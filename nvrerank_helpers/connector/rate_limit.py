@@ -1,4 +1,4 @@
-"""Staying under a rate limit: whoever sends a request books the next free place, and waits for it or does not begin."""
+"""Staying under a rate limit: whoever sends a request books the next free slot, and waits for it or does not begin."""
 
 import threading
 import time
@@ -10,16 +10,16 @@ from .errors import RateLimited
 
 
 class RateLimit:
-    """So many requests in so many seconds, for all who share the object: threads, event loops and rerankers.
+    """At most N requests per interval, for all who share the object: threads, event loops and rerankers.
 
-    Places are booked in the order of asking, so nobody is overtaken, and in any stretch of `seconds` at most
-    `requests` begin. The object counts in its own process: several processes under one limit get a share each.
+    Slots are booked in the order of asking, so nobody is overtaken, and at most `requests` begin in any interval of
+    `seconds`. The object counts in its own process: several processes under one limit get a share each.
 
     Args:
-        requests: How many requests, at least 1. The API catalog's free tier is said to allow 40 a minute; a little
-            less leaves room for the way to the service, which is not the same for each request.
-        seconds: In how many seconds, more than 0.
-        clock: What tells the time in seconds; it may begin anywhere and never runs backwards.
+        requests: How many requests, at least 1. Users report 40 a minute on the API catalog's free tier; a little
+            less leaves room for differences in the way to the service.
+        seconds: Length of the interval, more than 0.
+        clock: Returns the time in seconds; it may begin anywhere and never runs backwards.
 
     Raises:
         ValueError: One of the numbers is too small.
@@ -51,23 +51,17 @@ class RateLimit:
 
     @contextmanager
     def book(self, longest: float) -> Iterator[float]:
-        """Book the next free place, to be waited for in the `with` block; one that is broken off gives it back.
-
-        Args:
-            longest: Seconds that the caller can wait for it.
-
-        Yields:
-            Seconds to wait before the request is sent.
+        """Book the next free slot and yield the seconds to wait for it; leaving the block by an error gives it back.
 
         Raises:
-            RateLimited: The next free place is later than that; nothing is booked.
+            RateLimited: The slot is more than `longest` seconds away; nothing is booked.
         """
-        place, wait = self._next(longest)
+        slot, wait = self._next(longest)
         try:
             yield wait
         except BaseException:
             with self._lock, suppress(ValueError):  # it may be long past
-                self._booked.remove(place)
+                self._booked.remove(slot)
             raise
 
     def _next(self, longest: float) -> tuple[float, float]:
@@ -75,14 +69,14 @@ class RateLimit:
             now = self._clock()
             while self._booked and self._booked[0] + self.seconds <= now:
                 self._booked.popleft()
-            place = max(now, self._booked[-1]) if self._booked else now
+            slot = max(now, self._booked[-1]) if self._booked else now
             if len(self._booked) >= self.requests:
-                place = max(place, self._booked[-self.requests] + self.seconds)
-            wait = place - now
+                slot = max(slot, self._booked[-self.requests] + self.seconds)
+            wait = slot - now
             if wait and wait >= longest:
                 raise RateLimited(
                     f"The limit of {self.requests} requests in {self.seconds:g} seconds that was set here is reached",
                     hint=f"Try again in {wait:.0f} seconds, longer than this call may take; or raise `deadline`.",
                 )
-            self._booked.append(place)
-        return place, wait
+            self._booked.append(slot)
+        return slot, wait

@@ -1,9 +1,9 @@
 """`NVIDIARerank`: retrieved nodes in, the best of them in a better order out."""
 
-import asyncio
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal, Self
 
 import httpx
@@ -11,30 +11,30 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import SecretStr
+from pydantic.json_schema import SkipJsonSchema
 
-from . import score_cache as cache
 from .client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
-from .connections import Closing
+from .closing import ClosesConnections
+from .endpoints import ADDRESS_VARIABLE, default_model, endpoint
 from .errors import RerankError
-from .events import dispatcher, reported, tell_of_cost, tell_of_failure
+from .events import dispatcher, emit_cost, emit_failure, reported
 from .health import Report, check
 from .keys import find_key, key_for
-from .models import (
-    ADDRESS_VARIABLE,
-    CATALOG,
-    MAX_PASSAGES,
-    HostedModel,
-    check_status,
-    default_model,
-    endpoint,
-    known,
+from .models import CATALOG, MAX_PASSAGES, HostedModel, check_status, known
+from .nodes import (
+    Candidates,
+    apply_order,
+    check_arguments,
+    in_first_stage_order,
+    to_candidates,
+    without_scores,
 )
-from .nodes import kept, passage_of, reranked
-from .protocol import Passage, Ranked, Truncate, descending, sigmoid
+from .protocol import Ranked, Truncate, argsort_descending, to_scores
 from .rate_limit import RateLimit
+from .score_cache import ScoreCache
 
-# Fields that the connection is made from: it is made anew when one of them is assigned.
-CONNECTION_FIELDS = {
+# Fields that the client is made from: it is made anew when one of them is assigned.
+CLIENT_FIELDS = {
     "model",
     "base_url",
     "max_batch_size",
@@ -42,61 +42,62 @@ CONNECTION_FIELDS = {
     "timeout",
     "max_retries",
     "deadline",
-    "on_failure",
     "rate_limit",
+    "score_cache",
     "allow_retired",
+    "truncate",
 }
 
 
-class NVIDIARerank(Closing, BaseNodePostprocessor):
+class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
     """Put retrieved nodes into the order in which an NVIDIA reranking model sees them, and keep the best.
 
     A drop-in for LlamaIndex's class of this name, for NVIDIA's API catalog and for your own NIM, sync and async.
 
     Args:
-        model: Id of the model. None takes the catalog's current model, or the first that your own NIM serves.
+        model: Id of the model. None takes the catalog's current model, or the first that your own service lists.
         nvidia_api_key: The key; wins over `api_key`, which wins over the environment's `NVIDIA_API_KEY`. A key from
             the environment goes to NVIDIA's catalog only, a key given here also to the host of `base_url`.
         api_key: Another name for the same.
-        base_url: Address of a NIM, such as `http://localhost:1976/v1`. None takes the environment's
-            `NVIDIA_BASE_URL`, and without that the API catalog.
-        http_client: Your own `httpx.Client`, with its proxies and certificates.
-        async_http_client: The same for the async methods.
+        base_url: Address of a NIM, such as `http://localhost:1976/v1`, or of a `/rerank` route of vLLM, Text
+            Embeddings Inference, Infinity, LiteLLM or Cohere. None takes the environment's `NVIDIA_BASE_URL`, and
+            without that the API catalog.
+        http_client: Your own `httpx.Client` (or httpx2's), with its proxies and certificates.
+        async_http_client: Your own `httpx.AsyncClient`, for the async methods; without it they use `http_client`.
         allow_retired: Ask the API catalog also for a model that is known to be gone.
         top_n: How many nodes to return; None returns all, 0 none (and asks nothing).
         max_batch_size: Passages of one request, 1 to 512; more nodes are sent as several requests at once.
         max_concurrency: Requests in flight at once.
         truncate: `END` cuts passages that are too long for the model, `NONE` makes them an error, None sends neither.
-        metadata_mode: Which metadata stands before the text that is sent, as in the rest of LlamaIndex.
+        metadata_mode: Which metadata comes before the text that is sent, as in the rest of LlamaIndex.
         score_transform: None gives the raw logit as score, `sigmoid` a number from 0 to 1.
         sigmoid_scale: What the logit is divided by before the sigmoid; NVIDIA's RAG blueprint takes 10.
         min_score: Nodes whose score (after the transform) is lower are left out.
-        timeout: Seconds for connecting, for sending and for each wait for data.
-        max_retries: How often a request is sent again after a connection error, a timeout, 408, 429, 500, 502, 503
-            or 504.
+        timeout: Seconds for connecting and for each wait for data.
+        max_retries: How often a request is sent again after a connection error, a timeout, or a status that passes.
         deadline: Seconds for a whole call, retries and waits included.
         on_failure: `raise` raises every `RerankError` of a call. `keep_order` returns the first `top_n` nodes as the
             first stage ranked them, with its scores, to which `min_score` is not applied. They are marked with the
             error's class as `rerank_failed` in the metadata, `last_failure` has the error, and a `RerankFailedEvent`
-            and a warning in the log tell of it. A wrong argument raises all the same, and so does the constructor.
+            and a warning in the log report it. A wrong argument raises all the same, and so does the constructor.
         score_cache: Where scores are kept, so that no pair of query and passage is sent twice: a `DiskCache`, a
-            `MemoryCache`, or your own; see `cache`.
+            `MemoryCache`, or your own `ScoreCache`.
         rate_limit: A `RateLimit`, which several rerankers may share; the wait for it counts towards the deadline.
 
     Returns:
         `postprocess_nodes` and `apostprocess_nodes` give new `NodeWithScore`, best first. Their nodes are copies with
-        `first_stage_rank` and `first_stage_score` in the metadata; what was passed in stays as it is. `last_call`
-        tells what the call cost. A node may be seen instead of read, where the model takes images: see `images`.
+        `first_stage_rank` and `first_stage_score` in the metadata; what was passed in stays unchanged. A node that
+        cannot be ranked (no text, an image that cannot be sent) comes last, with score None.
 
     Raises:
-        ValueError: An argument is wrong, the API catalog is asked without a key, no query was given, or a node has
-            neither text nor image, or an image that the model does not take.
+        ValueError: An argument is wrong, the API catalog is asked without a key, or no query was given.
         ModelRetired: The API catalog no longer serves the model.
         RerankError: The service could not be reached, refused, or answered something else; see `errors`.
 
     Example:
-        >>> reranker = NVIDIARerank(top_n=4, base_url="http://localhost:1976/v1")  # doctest: +SKIP
-        >>> best = reranker.postprocess_nodes(nodes, query_str="which way should I go?")  # doctest: +SKIP
+        >>> reranker = NVIDIARerank(top_n=4, base_url="http://localhost:1976/v1", model="my-model")
+        >>> reranker.postprocess_nodes([], query_str="which way should I go?")
+        []
     """
 
     model_config = ConfigDict(validate_assignment=True, extra="forbid")
@@ -115,8 +116,8 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
     max_retries: int = Field(default=MAX_RETRIES, ge=0, strict=True)
     deadline: float = Field(default=DEADLINE, gt=0, description="Seconds for a whole call.")
     on_failure: Literal["raise", "keep_order"] = Field(default="raise", description="What a failing call does.")
-    score_cache: cache.ScoreCache | None = Field(default=None, exclude=True)
-    rate_limit: RateLimit | None = Field(default=None, exclude=True)
+    score_cache: SkipJsonSchema[ScoreCache | None] = Field(default=None, exclude=True)
+    rate_limit: SkipJsonSchema[RateLimit | None] = Field(default=None, exclude=True)
     allow_retired: bool = Field(default=False)
     _given_key: SecretStr | None = PrivateAttr(default=None)
     _http_clients: tuple[httpx.Client | None, httpx.AsyncClient | None] = PrivateAttr(default=(None, None))
@@ -139,17 +140,17 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
         given = find_key(nvidia_api_key or api_key, {})
         self._given_key = given.secret if given else None
         self._http_clients = (http_client, async_http_client)
-        self._connect()
+        self._make_client()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign a checked value; the connection follows its fields, and a key never follows to another address."""
+        """Assign a checked value; the client follows its fields, and a key never follows to another address."""
         if name == "base_url" and value != self.base_url:
             self._given_key = None
         super().__setattr__(name, value)
-        if name in CONNECTION_FIELDS:
-            self._connect()
+        if name in CLIENT_FIELDS:
+            self._make_client()
 
-    def _connect(self) -> None:
+    def _make_client(self) -> None:
         target = endpoint(self.base_url, self.model)
         if target.in_catalog and not self.allow_retired:
             check_status(self.model)
@@ -162,11 +163,18 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
             timeout=self.timeout,
             max_retries=self.max_retries,
             deadline=self.deadline,
-            punctual=self.on_failure == "keep_order",
             rate_limit=self.rate_limit,
+            score_cache=self.score_cache,
             http_client=self._http_clients[0],
             async_http_client=self._http_clients[1],
         )
+        if target.dialect == "rerank" and self.truncate == "NONE":
+            warnings.warn("truncate='NONE' is known to vLLM and Text Embeddings Inference only.", stacklevel=3)
+        if not self.model and self._client.alternatives:
+            others = ", ".join(self._client.alternatives[:3])
+            warnings.warn(
+                f"Default model is set as: {self._client.model}. The service also has {others}.", stacklevel=3
+            )
         super().__setattr__("model", self._client.model)
 
     @property
@@ -182,24 +190,20 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
     @property
     def available_models(self) -> list[HostedModel]:
         """The models that the service offers: those that it lists, or the live ones of the API catalog."""
-        if self._client.endpoint.service_url:
+        if self._client.endpoint.listing_urls:
             return [known(id_) for id_ in self._client.model_ids()]
         return [model for model in CATALOG.values() if model.status != "retired"]
 
     def check(self) -> Report:
-        """Check the service step by step: ready, model served, a tiny ranking in the right order; see `preflight`."""
+        """Check the service step by step: ready, model served, a tiny ranking in the right order."""
         return check(self._client)
 
-    async def acheck(self) -> Report:
-        """Check the service without blocking the event loop."""
-        return await asyncio.to_thread(self.check)
-
     def close(self) -> None:
-        """Close the connections of the sync calls; a later call opens new ones."""
+        """Close the connections; a later call opens new ones."""
         self._client.close()
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop and those of the sync calls."""
+        """Close the connections; the async twin of `close`."""
         await self._client.aclose()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,74 +230,73 @@ class NVIDIARerank(Closing, BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name that LlamaIndex stores with a serialised postprocessor."""
+        """Return the name that LlamaIndex stores with a serialized postprocessor."""
         return "NVIDIARerank"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as results, self._failing(nodes, results):
-            query, passages = self._request(nodes, query_bundle)
-            if passages:
-                results.extend(self._best(nodes, self._rank(query, passages)))
-        return results
+        check_arguments(nodes, query_bundle)
+        with self._reported(nodes, query_bundle) as report:
+            query, candidates = self._to_request(nodes, query_bundle)
+            try:
+                ranked = self._client.rank(query, candidates.passages, self.truncate)
+            except RerankError as error:
+                best = self._handle_failure(nodes, candidates, error)
+            else:
+                best = self._apply(nodes, candidates, ranked)
+            report(best)
+        return best
 
-    @dispatcher.span  # LlamaIndex makes a span of the sync twin by itself, and none of this one
+    @dispatcher.span  # LlamaIndex makes a span of the sync twin on its own, and none of this one
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self._reported(nodes, query_bundle) as results, self._failing(nodes, results):
-            query, passages = self._request(nodes, query_bundle)
-            if passages:
-                results.extend(self._best(nodes, await self._arank(query, passages)))
-        return results
-
-    def _request(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[str, list[Passage]]:
-        """Return the query and the passages to send; no passages where no answer would be kept."""
-        query = query_bundle.query_str if query_bundle else ""
-        if not query.strip():
-            raise ValueError("Reranking needs a query: pass query_str or query_bundle, and not an empty one.")
-        wanted = nodes if self.top_n != 0 else []
-        takes_images = known(self.model).images
-        return query, [passage_of(item.node, self.metadata_mode, takes_images=takes_images) for item in wanted]
-
-    def _rank(self, query: str, passages: Sequence[Passage]) -> Ranked:
-        if self.score_cache is None:
-            return self._client.rank(query, passages, self.truncate)
-        return cache.rank(self._client, self.score_cache, query, passages, self.truncate)
-
-    async def _arank(self, query: str, passages: Sequence[Passage]) -> Ranked:
-        if self.score_cache is None:
-            return await self._client.arank(query, passages, self.truncate)
-        return await cache.arank(self._client, self.score_cache, query, passages, self.truncate)
-
-    def _best(self, nodes: Sequence[NodeWithScore], ranked: Ranked) -> list[NodeWithScore]:
-        self._last_call = ranked
-        tell_of_cost(ranked)
-        scores, order = ranked.logits, descending(ranked.logits)
-        if self.score_transform == "sigmoid":
-            scores = [sigmoid(logit, self.sigmoid_scale) for logit in scores]
-        if self.min_score is not None:
-            order = [position for position in order if scores[position] >= self.min_score]
-        return reranked(nodes, scores, order[: self.top_n])
+        check_arguments(nodes, query_bundle)
+        with self._reported(nodes, query_bundle) as report:
+            query, candidates = self._to_request(nodes, query_bundle)
+            try:
+                ranked = await self._client.arank(query, candidates.passages, self.truncate)
+            except RerankError as error:
+                best = self._handle_failure(nodes, candidates, error)
+            else:
+                best = self._apply(nodes, candidates, ranked)
+            report(best)
+        return best
 
     def _reported(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
-    ) -> AbstractContextManager[list[NodeWithScore]]:
-        top_n = len(nodes) if self.top_n is None else self.top_n
-        return reported(self.model, top_n, nodes, query_bundle, self.callback_manager)
+    ) -> AbstractContextManager[Callable[[list[NodeWithScore]], None]]:
+        return reported(self.model, self.top_n, nodes, query_bundle, self.callback_manager)
 
-    @contextmanager
-    def _failing(self, nodes: Sequence[NodeWithScore], results: list[NodeWithScore]) -> Iterator[None]:
-        """Let a failure name its nodes, and answer it as `on_failure` says."""
-        try:
-            yield
-        except RerankError as error:
-            error.node_ids = [nodes[position].node_id for position in error.passages or ()]
-            if self.on_failure == "raise":
-                raise
-            results.extend(kept(nodes, self.top_n, error))
-            self._last_failure = error.alone()
-            tell_of_failure(error, self.model, len(nodes))
-        else:
-            self._last_failure = None
+    def _to_request(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[str, Candidates]:
+        """Return the query and what is sent of the nodes: nothing where no answer would be kept."""
+        query = query_bundle.query_str if query_bundle else ""
+        if not query.strip():
+            raise ValueError("Reranking needs a query: pass query_str or query_bundle, and not an empty one.")
+        takes_images = False if self._client.endpoint.dialect == "rerank" else known(self.model).images
+        wanted = nodes if self.top_n != 0 else []
+        return query, to_candidates(wanted, self.metadata_mode, takes_images=takes_images)
+
+    def _apply(self, nodes: Sequence[NodeWithScore], candidates: Candidates, ranked: Ranked) -> list[NodeWithScore]:
+        """Return the best nodes in the order of their scores, and after them those that could not be ranked."""
+        self._last_failure = None
+        if candidates.passages:
+            self._last_call = ranked
+            emit_cost(ranked)
+        scores = to_scores(ranked, self.score_transform, self.sigmoid_scale)
+        order = [(candidates.positions[place], scores[place]) for place in argsort_descending(ranked.logits)]
+        if self.min_score is not None:
+            return apply_order(nodes, [pair for pair in order if pair[1] >= self.min_score][: self.top_n])
+        return (apply_order(nodes, order[: self.top_n]) + without_scores(nodes, candidates.skipped))[: self.top_n]
+
+    def _handle_failure(
+        self, nodes: Sequence[NodeWithScore], candidates: Candidates, error: RerankError
+    ) -> list[NodeWithScore]:
+        """Let the error name its nodes, then raise it or keep the order of the first stage, as `on_failure` says."""
+        error.node_ids = [nodes[candidates.positions[place]].node_id for place in error.passages or ()]
+        if self.on_failure == "raise":
+            raise error
+        self._last_failure = error.detach()
+        emit_failure(error, self.model, len(nodes))
+        return in_first_stage_order(nodes, self.top_n, error)

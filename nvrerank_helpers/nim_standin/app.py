@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from nvrerank_helpers.connector.models import LATER_PATH, hosted_path
+from nvrerank_helpers.connector.endpoints import LATER_PATH
+from nvrerank_helpers.connector.models import hosted_path
 from nvrerank_helpers.nim_standin.behaviour import HEALTH, ONLY_NIM, Answer, Reason, RefusalError
 from nvrerank_helpers.nim_standin.control_routes import add_behaviour_route, control_router
 from nvrerank_helpers.nim_standin.gateway import check_hosted, hosted_models

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from nvrerank_helpers.connector.errors import ServiceUnreachable, servers_words
-from nvrerank_helpers.connector.models import parsed_address
+from nvrerank_helpers.connector.endpoints import parse_address
+from nvrerank_helpers.connector.errors import ServiceUnreachable, server_message
 from nvrerank_helpers.nim_standin.faults import parse_fault
 from nvrerank_helpers.nim_standin.plan import Plan, PlanState
 from nvrerank_helpers.nim_standin.process import StandInError
@@ -37,7 +37,7 @@ class StandInControl:
     """
 
     def __init__(self, address: str) -> None:
-        parts = parsed_address(address)
+        parts = parse_address(address)
         self._address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class StandInControl:
         except httpx.HTTPError as error:
             raise ServiceUnreachable(f"The stand-in could not be reached: {error}", url=url) from error
         if answer.status_code in _REFUSED:
-            raise ValueError(f"The stand-in refused: {servers_words(answer.content)}")
+            raise ValueError(f"The stand-in refused: {server_message(answer.content)}")
         if not answer.is_success:
             raise self._no_stand_in()
         return answer.content

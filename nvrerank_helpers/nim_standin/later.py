@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from nvrerank_helpers.connector.models import LATER_PATH
+from nvrerank_helpers.connector.endpoints import LATER_PATH
 from nvrerank_helpers.nim_standin.cache import ByteCache
 from nvrerank_helpers.nim_standin.spoiling import Answer
 

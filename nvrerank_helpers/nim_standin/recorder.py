@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nvrerank_helpers.connector.models import LATER_PATH
+from nvrerank_helpers.connector.endpoints import LATER_PATH
 from nvrerank_helpers.nim_standin.faults import is_inference
 
 MOST_REQUESTS = 100

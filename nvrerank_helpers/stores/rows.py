@@ -113,7 +113,7 @@ def rows_of(nodes: Sequence[BaseNode], embed_model: BaseEmbedding, dimension: in
 def check_ids(ids: Sequence[str]) -> None:
     """Refuse an empty list, a list that names an id twice, and a single id, whose letters would be taken for ids."""
     if isinstance(ids, str):
-        raise ValueError(f"The ids are a list, such as [{ids!r}], and not a text.")  # noqa: TRY004 - as for all others
+        raise ValueError(f"The ids are a list, such as [{ids!r}], and not a text.")
     if not ids:
         raise ValueError("There is nothing to do: give at least one node or id.")
     check_unique(ids)

@@ -112,7 +112,7 @@ def test_it_survives_a_process_that_is_killed_while_it_writes(path, rounds):
 
 
 def damaged_index(path):
-    """Make a cache that lacks entries of its index, which `quick_check` sees by counting."""
+    """Make a cache that lacks entries of its index, so that a look-up meets a page that is none."""
     with DiskCache(path) as cache:
         cache.put({key(number): 0.0 for number in range(5000)})
     content = bytearray(path.read_bytes())
@@ -132,10 +132,9 @@ def foreign_table(path):
     [
         (lambda path: path.write_text("Dear diary, " * 1000), "not a database"),
         (foreign_table, "no score cache"),
-        (damaged_index, "damaged|malformed"),
         (lambda path: path.mkdir(), "unable to open"),
     ],
-    ids=["text", "another database", "damaged", "folder"],
+    ids=["text", "another database", "folder"],
 )
 def test_a_file_that_is_no_healthy_cache_is_refused_and_left_as_it_is(path, make, words):
     make(path)
@@ -143,6 +142,12 @@ def test_a_file_that_is_no_healthy_cache_is_refused_and_left_as_it_is(path, make
     with pytest.raises(CacheError, match=words):
         DiskCache(path)
     assert (path.is_file() and path.read_bytes()) == before
+
+
+def test_damage_is_an_error_of_the_cache_when_it_is_met(path):
+    damaged_index(path)
+    with DiskCache(path) as cache, pytest.raises(CacheError, match="malformed"):
+        cache.get([key(number) for number in range(5000)])
 
 
 def test_a_folder_that_is_not_there_is_an_error_that_says_what_to_look_at(path):

@@ -4,23 +4,23 @@ import httpx
 import pytest
 from fake_service import FakeService
 
-from nvrerank_helpers.connector import health as preflight
 from nvrerank_helpers.__main__ import main
+from nvrerank_helpers.connector import health as preflight
 from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.endpoints import endpoint
 from nvrerank_helpers.connector.errors import InvalidAnswer, RerankTimeout
 from nvrerank_helpers.connector.health import Report, Step, check, wait_until_ready
-from nvrerank_helpers.connector.models import endpoint
 from nvrerank_helpers.nim_standin.process import StandIn
 
 
-def answers(*contents):
-    """Return a client whose service gives these answers, one after the other."""
+def answers(*contents, models=("m",)):
+    """Return a client whose service lists these models and gives these answers, in turn."""
     service = FakeService()
+    service.models = list(models)
     service.answers = list(contents)
     return RankingClient(endpoint("http://nim/v1", None, {}), "m", max_retries=0, http_client=service.client())
 
 
-MODELS = {"object": "list", "data": [{"id": "m"}]}
 RIGHT = {"rankings": [{"index": 1, "logit": 1.0}, {"index": 0, "logit": -1.0}]}
 
 
@@ -33,7 +33,7 @@ def marks(report):
 
 
 def test_a_service_that_works_passes_every_step():
-    report = check(answers(httpx.Response(200), ok(MODELS), ok(RIGHT)))
+    report = check(answers(httpx.Response(200), ok(RIGHT)))
     assert report.passed
     assert marks(report) == {"address": True, "ready": True, "model": True, "ranking": True}
 
@@ -49,18 +49,18 @@ def test_a_service_that_is_still_loading_is_not_ready():
 
 
 def test_a_model_that_is_not_served_is_named_with_those_that_are():
-    report = check(answers(httpx.Response(200), ok({"data": [{"id": "other"}]})))
+    report = check(answers(httpx.Response(200), models=["other"]))
     assert "m is not among other" in str(report)
 
 
 def test_a_key_that_is_refused_fails_the_ranking():
-    report = check(answers(httpx.Response(404), ok(MODELS), httpx.Response(401)))
+    report = check(answers(httpx.Response(404), httpx.Response(401)))
     assert marks(report) == {"address": True, "ready": None, "model": True, "ranking": False}
 
 
 def test_a_wrong_order_fails_the_ranking():
     wrong = {"rankings": [{"index": 0, "logit": 1.0}, {"index": 1, "logit": -1.0}]}
-    assert "wrong order" in str(check(answers(httpx.Response(200), ok(MODELS), ok(wrong))))
+    assert "wrong order" in str(check(answers(httpx.Response(200), ok(wrong))))
 
 
 def test_an_endpoint_that_lists_nothing_is_checked_by_ranking_alone():
@@ -116,7 +116,7 @@ def test_waiting_in_vain_says_what_was_seen_last(starting, last, told):
 
 def test_a_service_that_cannot_tell_is_not_waited_for(starting):
     starting(httpx.Response(404))
-    with pytest.raises(InvalidAnswer, match="does not tell"):
+    with pytest.raises(InvalidAnswer, match="does not say"):
         wait_until_ready("nim")
 
 

@@ -1,8 +1,9 @@
 import pytest
 from pydantic import SecretStr
 
-from nvrerank_helpers.connector.keys import find_key, key_for, redact
-from nvrerank_helpers.connector.models import endpoint
+from nvrerank_helpers.connector.endpoints import endpoint
+from nvrerank_helpers.connector.keys import find_key, key_for
+from nvrerank_helpers.connector.redaction import redact
 
 ENVIRONMENT = {"NVIDIA_API_KEY": "nvapi-from-the-environment"}
 

@@ -1,7 +1,8 @@
 import pytest
 
+from nvrerank_helpers.connector.endpoints import endpoint, is_hosted
 from nvrerank_helpers.connector.errors import ModelRetired
-from nvrerank_helpers.connector.models import CATALOG, DEFAULT_MODEL, HostedModel, check_status, endpoint, is_hosted
+from nvrerank_helpers.connector.models import CATALOG, DEFAULT_MODEL, HostedModel, check_status
 
 VL_URL = "https://ai.api.nvidia.com/v1/retrieval/nvidia/llama-nemotron-rerank-vl-1b-v2/reranking"
 
@@ -53,14 +54,14 @@ def test_only_the_hosts_of_nvidia_are_hosted():
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("ftp://host", "use http"),
+        ("ftp://host", "Use http"),
         ("http://", "not an address"),
         ("http://host:0", "not an address"),
         ("http://host:port", "not an address"),
         ("http://host:99999", "not an address"),
         ("two words", "not an address"),
         ("http://[::1", "not an address"),
-        ("http://me:secret@host/v1", "pass a key as api_key"),
+        ("http://me:secret@host/v1", "Pass a key as api_key"),
         ("http://host/v1?key=1", "query or fragment"),
     ],
 )

@@ -4,16 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvrerank_helpers.connector.errors import InvalidAnswer, servers_words, status_error
+from nvrerank_helpers.connector.dialects import COHERE, cohere_payload, parse_listing
+from nvrerank_helpers.connector.errors import InvalidAnswer, server_message, status_error
 from nvrerank_helpers.connector.protocol import (
-    DIALECTS,
-    batches,
-    descending,
-    parsed_answer,
-    parsed_model_ids,
+    argsort_descending,
+    parse_answer,
     ranking_payload,
-    rerank_payload,
     sigmoid,
+    split,
 )
 
 logits = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=30)
@@ -37,23 +35,23 @@ def test_no_truncate_is_sent_when_the_service_shall_choose():
 def test_logits_come_back_in_the_order_of_the_passages_however_the_answer_is_sorted(values, random):
     entries = list(enumerate(values))
     random.shuffle(entries)
-    assert parsed_answer(answer(*entries), len(values)).logits == values
+    assert parse_answer(answer(*entries), len(values)).logits == values
 
 
 @given(logits)
 def test_descending_is_a_stable_permutation(values):
-    order = descending(values)
+    order = argsort_descending(values)
     assert sorted(order) == list(range(len(values)))
     assert order == [index for _, index in sorted((-value, index) for index, value in enumerate(values))]
 
 
 def test_tokens_are_read_from_usage():
-    assert parsed_answer(answer((0, 1.0), usage={"prompt_tokens": 9, "total_tokens": 9}), 1).tokens == 9
+    assert parse_answer(answer((0, 1.0), usage={"prompt_tokens": 9, "total_tokens": 9}), 1).tokens == 9
 
 
 @pytest.mark.parametrize("usage", [None, [], {"total_tokens": "many"}, {}])
 def test_usage_may_be_missing_or_strange(usage):
-    assert parsed_answer(answer((0, 1.0), usage=usage), 1).tokens == 0
+    assert parse_answer(answer((0, 1.0), usage=usage), 1).tokens == 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +84,7 @@ def test_usage_may_be_missing_or_strange(usage):
 )
 def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason(body, reason):
     with pytest.raises(InvalidAnswer) as refused:
-        parsed_answer(body, 2)
+        parse_answer(body, 2)
     assert reason in str(refused.value)
 
 
@@ -98,16 +96,16 @@ def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason
         (b'{"error": "Input length 9 exceeds"}', "Input length 9 exceeds"),
         (b'{"error": {"message": "inner"}}', "inner"),
         (b'{"status": 429, "title": "Too Many Requests"}', "Too Many Requests"),
-        (b'{"detail": [{"loc": ["body"], "msg": "Field required"}, "also"]}', "Field required; also"),
+        (b'{"detail": [{"loc": ["body"], "msg": "Field required"}, "also"]}', "body: Field required; also"),
         (b"404 page not found\n", "404 page not found"),
         (b"[1]", "[1]"),
         (b'{"other": 1}', '{"other": 1}'),
-        (b"[" * 100_000, "[" * 200),
+        (b"[" * 100_000, "[" * 200 + "…"),
         (b"", ""),
     ],
 )
 def test_the_servers_own_words_are_found(body, words):
-    assert servers_words(body) == words
+    assert server_message(body) == words
 
 
 def test_a_status_error_carries_everything_that_is_known():
@@ -119,34 +117,26 @@ def test_a_status_without_a_reason_says_so():
     assert "answered 401 without a reason" in str(status_error(401, b"", model="m", url="u"))
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": []}', b'{"data": 1}', b"[" * 100_000])
-def test_a_list_of_models_that_cannot_be_used_is_refused(body):
-    with pytest.raises(InvalidAnswer):
-        parsed_model_ids(body)
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": 1}', b"[" * 100_000])
+def test_what_is_not_a_list_of_models_is_recognized(body):
+    assert parse_listing(body) is None
 
 
 @given(st.integers(0, 40), st.integers(1, 15))
-def test_batches_hold_every_passage_once_and_in_order(count, size):
-    texts = [{"text": str(number)} for number in range(count)]
-    found = batches("m", "q", texts, "END", size, DIALECTS["ranking"])
-    assert [passage for batch in found for passage in batch.payload["passages"]] == texts
-    assert [number for batch in found for number in batch.passages] == list(range(count))
-    assert all(0 < len(batch.passages) <= size for batch in found)
+def test_batches_contain_every_passage_once_and_in_order(count, size):
+    found = split(count, size)
+    assert [number for batch in found for number in batch] == list(range(count))
+    assert all(0 < len(batch) <= size for batch in found)
 
 
 def test_the_other_dialect_sends_documents():
-    payload = rerank_payload("m", "q", [{"text": "a"}, {"text": "b"}], "END")
+    payload = cohere_payload("m", "q", [{"text": "a"}, {"text": "b"}], "END")
     assert payload == {"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 2}
-
-
-def test_the_other_dialect_takes_no_images():
-    with pytest.raises(ValueError, match="texts only"):
-        rerank_payload("m", "q", [{"image": "data:"}])
 
 
 def test_the_other_dialect_answers_with_results():
     body = b'{"results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]}'
-    assert parsed_answer(body, 2, DIALECTS["rerank"]).logits == [0.1, 0.9]
+    assert parse_answer(body, 2, COHERE).logits == [0.1, 0.9]
 
 
 @given(st.floats(-1e308, 1e308), st.floats(-1e308, 1e308), st.floats(0.1, 100))

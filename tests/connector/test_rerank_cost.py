@@ -37,7 +37,7 @@ def service():
 @pytest.fixture
 def reranker(service):
     clients = {"http_client": service.client(), "async_http_client": service.async_client()}
-    return NVIDIARerank("a-model", base_url="http://127.0.0.1:9/v1", max_batch_size=2, max_retries=0, **clients)
+    return NVIDIARerank("m", base_url="http://127.0.0.1:9/v1", max_batch_size=2, max_retries=0, **clients)
 
 
 def test_an_answered_call_tells_its_cost(reranker, costs):

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from nvrerank_helpers.connector import score_cache as cache
 from nvrerank_helpers.connector.client import RankingClient
+from nvrerank_helpers.connector.endpoints import endpoint
 from nvrerank_helpers.connector.errors import CacheError, RerankError, RerankTimeout
-from nvrerank_helpers.connector.models import endpoint
 from nvrerank_helpers.connector.protocol import Ranked
-from nvrerank_helpers.connector.score_cache import CountingCache, ScoreCache, merged, missing, pair_keys
+from nvrerank_helpers.connector.score_cache import CountingCache, ScoreCache, pair_keys, rank_missing
+from nvrerank_helpers.connector.service_facts import ServiceFacts
 
 
 class DictCache(CountingCache):
@@ -32,19 +33,11 @@ class DictCache(CountingCache):
         self.scores.update(scores)
 
 
-class BrokenCache:
-    """Its disk has gone."""
-
-    def get(self, keys):
-        raise CacheError("The disk has gone.")
-
-    def put(self, scores):
-        raise CacheError("The disk has gone.")
-
-
 @pytest.fixture
 def service():
-    return FakeService()
+    service = FakeService()
+    service.models = ["m", "other"]
+    return service
 
 
 @pytest.fixture
@@ -61,14 +54,15 @@ def rank(request, service, kept):
             endpoint(f"http://{host}/v1", None, {}),
             model,
             max_retries=0,
+            score_cache=into,
             http_client=service.client(),
             async_http_client=service.async_client(),
             **arguments,
         )
         passages = [{"text": str(number)} for number in numbers]
         if request.param == "sync":
-            return cache.rank(client, into, query, passages, truncate)
-        return asyncio.run(cache.arank(client, into, query, passages, truncate))
+            return client.rank(query, passages, truncate)
+        return asyncio.run(client.arank(query, passages, truncate))
 
     return ranked
 
@@ -135,41 +129,58 @@ def test_a_failing_request_says_which_of_all_passages_it_held(rank, service):
 
 
 def test_an_error_of_no_request_in_particular_stays_one(rank, monkeypatch):
-    def late(*_):
+    async def late(*_):
         raise RerankTimeout("late")
 
-    monkeypatch.setattr(RankingClient, "_in_time", late)
+    monkeypatch.setattr(ServiceFacts, "look", late)
     with pytest.raises(RerankTimeout, match="late") as failed:
         rank(1, 2, max_batch_size=1)
     assert failed.value.passages is None
 
 
-def test_a_cache_that_breaks_is_told_of_and_does_not_break_the_call(rank, caplog):
+class Broken:
+    """Its disk has gone, and its own code has a mistake."""
+
+    def get(self, keys):
+        raise CacheError("The disk has gone.")
+
+    def put(self, scores):
+        raise KeyError("a mistake")
+
+
+def test_a_cache_that_breaks_is_reported_once_and_does_not_break_the_call(rank, caplog):
+    broken = Broken()
     with caplog.at_level(logging.WARNING):
-        assert rank(1, 2, into=BrokenCache()).logits == [1, 2]
-    assert [record.message.split(":")[0] for record in caplog.records] == [
-        "Reranking goes on without its score cache",
-        "Scores are not kept",
+        assert [rank(1, 2, into=broken).logits for _ in range(2)] == [[1, 2], [1, 2]]
+    assert [record.message.split("\n")[0] for record in caplog.records] == [
+        "Reranking goes on without its score cache: The disk has gone."
     ]
 
 
-async def test_an_async_call_does_not_wait_long_for_its_cache(service, caplog, monkeypatch):
-    class Stuck(DictCache):
-        def get(self, keys):
-            mended.wait()
-            return super().get(keys)
+class Stuck(DictCache):
+    """Does nothing before it is mended."""
 
-        put = get
+    def __init__(self):
+        super().__init__()
+        self.mended = threading.Event()
 
-    mended = threading.Event()
+    def get(self, keys):
+        self.mended.wait()
+        return super().get(keys)
+
+    def put(self, scores):
+        self.mended.wait()
+
+
+def test_a_call_does_not_wait_long_for_its_cache(rank, caplog, monkeypatch):
     monkeypatch.setattr(cache, "WAIT", 0.01)
-    client = RankingClient(endpoint("http://nim/v1", None, {}), "m", async_http_client=service.async_client())
+    stuck = Stuck()
     try:
-        ranked = await cache.arank(client, Stuck(), "q", [{"text": "1"}], "END")
+        ranked = rank(1, into=stuck)
     finally:
-        mended.set()
+        stuck.mended.set()
     assert (ranked.logits, ranked.cached) == ([1], 0)
-    assert [record.message.split(": ")[1] for record in caplog.records] == ["it took longer than 0.01 seconds"] * 2
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["it took longer than 0.01 seconds"]
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), "7", None], ids=str)
@@ -181,7 +192,7 @@ def test_a_score_that_is_no_finite_number_is_asked_for_anew(rank, kept, score):
 
 
 def test_a_cache_of_ones_own_needs_two_methods():
-    assert isinstance(BrokenCache(), ScoreCache)
+    assert isinstance(Broken(), ScoreCache)
     assert not isinstance({}, ScoreCache)
 
 
@@ -199,12 +210,16 @@ def test_an_image_and_a_text_of_the_same_letters_have_different_keys():
 
 
 @given(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"])), st.sets(st.sampled_from([b"a", b"b", b"c", b"d"])))
-def test_what_is_missing_and_what_is_known_make_the_whole(keys, known_keys):
+def test_what_is_known_and_what_is_asked_for_make_the_whole(keys, known_keys):
     logits = {key: float(key[0]) for key in keys}
-    known = {key: logits[key] for key in known_keys if key in logits}
-    asked = missing(keys, known)
-    fresh = {keys[position]: logits[keys[position]] for position in asked}
-    whole = merged(keys, known, fresh, Ranked(list(fresh.values()), 0, 0, 0, 0.0))
+    known = DictCache()
+    known.put({key: logits[key] for key in known_keys if key in logits})
+    asked = []
+
+    async def ask(positions):
+        asked.extend(keys[position] for position in positions)
+        return Ranked([logits[keys[position]] for position in positions])
+
+    whole, fresh = asyncio.run(rank_missing(known, keys, ask))
     assert whole.logits == [logits[key] for key in keys]
-    assert not fresh.keys() & known.keys()
-    assert len(asked) == len(fresh)
+    assert sorted(asked) == sorted(fresh) == sorted(set(keys) - known.scores.keys())

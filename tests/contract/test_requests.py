@@ -52,8 +52,9 @@ def test_a_query_without_words_is_refused(refused, query):
     refused(query)
 
 
-def test_a_passage_without_words_is_refused(refused):
-    refused(texts=["1", ""])
+def test_a_passage_without_words_comes_last_and_is_not_sent(rerank, service):
+    assert [position for position, _ in rerank("q", ["1", "", "2"])] == [2, 0, 1]
+    assert [passage["text"] for passage in service.rankings[0].body["passages"]] == ["1", "2"]
 
 
 def test_an_argument_that_nobody_knows_is_refused(refused):
@@ -80,9 +81,9 @@ def test_the_address_in_the_environment_is_read_when_constructing(rerank, servic
     assert rerank("q", ["1", "2"], base_url=None) == [(1, 2.0), (0, 1.0)]
 
 
-def test_a_model_is_not_looked_up_when_it_is_named(rerank, service):
+def test_a_model_is_looked_up_once_at_most_and_sent_by_its_name(rerank, service):
     rerank("q", ["1"])
-    assert [request.method for request in service.received] == ["POST"]
+    assert [request.method for request in service.received] in (["POST"], ["GET", "POST"])
     assert service.rankings[0].body["model"] == MODEL
 
 

@@ -26,7 +26,7 @@ class Recorder(BaseHTTPRequestHandler):
     requests: list[dict[str, Any]]
 
     def do_GET(self) -> None:
-        self._write(b'{"object":"list","data":[{"id":"m"}]}')
+        self._write(json.dumps({"object": "list", "data": [{"id": "m"}, {"id": VISION}]}).encode())
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))

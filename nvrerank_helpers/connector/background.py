@@ -1,0 +1,177 @@
+"""The event loop in a thread of its own on which the requests of this process run.
+
+One loop serves sync and async callers alike. A deadline is then one `asyncio.timeout` for every kind of call: what it
+ends is cancelled and its connection closed, which is impossible with a thread that waits in a socket. Connections
+outlive `asyncio.run`, and all threads share one pool.
+"""
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextvars
+import ctypes
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MOST_ABANDONED = 64  # threads that may hang after their callers have gone, until no more are started
+EXIT_WAIT = 1.0  # seconds that closing connections may delay the end of the process
+
+
+class BackgroundLoop:
+    """An event loop that runs in a daemon thread until the process ends, and closes what was opened on it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_DaemonExecutor())  # which looks up host names
+        self.opened: dict[object, Callable[[], Awaitable[None]]] = {}
+        self._thread = threading.Thread(target=self._serve, name="rerank", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+    async def close(self, opened: object) -> None:
+        """Close one of the things that were opened on this loop, if it still is open."""
+        if closes := self.opened.pop(opened, None):
+            await closes()
+
+    def stop(self) -> None:
+        """Close everything and end the thread; called when the process ends."""
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(self._close_all(), self.loop).result(EXIT_WAIT)
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(EXIT_WAIT)
+
+    async def _close_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for opened in list(self.opened):
+            await self.close(opened)
+
+
+_lock = threading.Lock()
+_current: BackgroundLoop | None = None
+_inherited: list[BackgroundLoop] = []
+
+
+def background() -> BackgroundLoop:
+    """Return the loop of this process; the first call starts it."""
+    global _current  # noqa: PLW0603 (one per process is the point)
+    with _lock:
+        if _current is None:
+            _current = BackgroundLoop()
+        return _current
+
+
+def run(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a coroutine function on the loop and wait for it; an interrupt cancels it."""
+    future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), background().loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def arun(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a coroutine function on the loop and await it from another one; the async twin of `run`."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **kwargs), background().loop))
+
+
+def _forget() -> None:
+    """Begin anew after a fork: the thread is gone, and what the parent shares must be neither used nor closed here."""
+    global _current, _lock
+    if _current:
+        _inherited.append(_current)
+    _current, _lock = None, threading.Lock()
+
+
+def _stop() -> None:
+    if _current:
+        _current.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+atexit.register(_stop)
+
+
+class _Job:
+    """One call in a daemon thread of its own."""
+
+    lock = threading.Lock()
+    abandoned = 0  # calls that still hang although nobody waits for them any more
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._function = function
+        self._is_over = self._is_abandoned = False
+        self._thread = threading.Thread(target=self._work, name="rerank-call", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        self.future.set_running_or_notify_cancel()
+        result, error = None, None
+        try:
+            result = self._function()
+        except BaseException as raised:  # noqa: BLE001 (it is raised where the call was made)
+            error = raised
+        with _Job.lock:
+            self._is_over = True
+            _Job.abandoned -= self._is_abandoned
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+    def abandon(self, *, interrupt: bool) -> None:
+        """Count a call that still hangs, and end its thread, if that is safe, as soon as it runs Python again.
+
+        A server that drips would hold it forever, and no public way leads from an HTTP client to the socket on which
+        a call of it waits. A silent server ends the thread by the client's own timeout.
+        """
+        with _Job.lock:
+            if self._is_over:
+                return
+            self._is_abandoned = True
+            _Job.abandoned += 1
+            if interrupt and self._thread.ident:
+                thread = ctypes.c_ulong(self._thread.ident)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
+
+
+class _DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
+    """Runs each call in a daemon thread: one that hangs delays neither the others nor the end of the process."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
+        """Start the call."""
+        return _Job(lambda: fn(*args, **kwargs)).future
+
+
+async def run_in_thread(function: Callable[[], T], *, interrupt: bool = False) -> T:
+    """Run a blocking function in a daemon thread; where the caller is cancelled, the thread is left or interrupted.
+
+    Raises:
+        RuntimeError: Too many threads of earlier calls still hang.
+    """
+    if _Job.abandoned >= MOST_ABANDONED:
+        raise RuntimeError(f"{MOST_ABANDONED} earlier calls still hang, although their time was over")
+    context = contextvars.copy_context()
+    job = _Job(lambda: context.run(function))
+    try:
+        result: T = await asyncio.wrap_future(job.future)
+    except asyncio.CancelledError:
+        job.abandon(interrupt=interrupt)
+        raise
+    return result

@@ -1,0 +1,166 @@
+"""From an address as people write it to the URLs that are asked."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit
+
+from .models import CATALOG, CATALOG_ADDRESS, DEFAULT_MODEL, known
+
+ADDRESS_VARIABLE = "NVIDIA_BASE_URL"  # of your own NIM, where no address is given
+CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"  # of a service on this machine that plays the catalog
+CATALOG_HOSTS = {"ai.api.nvidia.com", "integrate.api.nvidia.com"}
+LATER_ADDRESS = "https://api.nvcf.nvidia.com"  # where the catalog's deferred answers are asked for
+LATER_PATH = "/v2/nvcf/pexec/status/"
+
+Route = Literal["ranking", "rerank"]
+
+_models: dict[str, str] = {}  # by origin: models that this process chose for an address, as by `connect`
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to send a ranking request.
+
+    Attributes:
+        ranking_url: The whole URL to post to.
+        service_url: A NIM's address up to and with `/v1`, where models and health are asked; None elsewhere.
+        listing_urls: Where a service may say which models it serves; empty where none does.
+        later_url: Where a deferred answer (status 202) is asked for; None where there is no such thing.
+        in_catalog: Whether the URL was found by the model's id: retired models are refused then.
+        hosted: Whether this is a host of NVIDIA's API catalog, where an inherited key may go.
+        dialect: `ranking` as a NIM speaks it, or `rerank` as vLLM, Text Embeddings Inference and others do.
+    """
+
+    ranking_url: str
+    service_url: str | None = None
+    listing_urls: tuple[str, ...] = ()
+    later_url: str | None = None
+    in_catalog: bool = False
+    hosted: bool = False
+    dialect: Route = "ranking"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        return "/".join(self.ranking_url.split("/", 3)[:3])
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host name means this machine.
+
+    Example:
+        >>> is_loopback("127.0.0.2"), is_loopback("localhost"), is_loopback("nim.example")
+        (True, True, False)
+    """
+    name = (host or "").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def is_hosted(base_url: str | None) -> bool:
+    """Return whether an address means NVIDIA's API catalog; None does."""
+    return base_url is None or parse_address(base_url).hostname in CATALOG_HOSTS
+
+
+def default_model(base_url: str | None) -> str:
+    """Return the model to ask where none was named; empty where neither `remember_model` nor the address says."""
+    remembered = _models.get(endpoint(base_url, None).origin)
+    if remembered or not is_hosted(base_url):
+        return remembered or ""
+    path = parse_address(base_url or CATALOG_ADDRESS).path
+    if not path.endswith("/reranking"):
+        return DEFAULT_MODEL
+    return next((model.id for model in CATALOG.values() if urlsplit(model.url).path == path), "")
+
+
+def remember_model(target: Endpoint, model: str) -> None:
+    """Use a model wherever this process asks the same scheme, host and port and names none."""
+    _models[target.origin] = model
+
+
+def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """Work out where to post.
+
+    Args:
+        base_url: A NIM's address with or without scheme, `/v1`, `/v1/ranking` or trailing slash; the whole URL of a
+            route that ends in `/ranking`, `/rankings`, `/reranking` or `/rerank`; any address of the API catalog; or
+            None, which means the catalog.
+        model: Id of the model; the catalog has one URL for each. None means its default.
+        environ: Where `NVRERANK_CATALOG_URL` is looked up: the address of a local service that plays the catalog.
+
+    Returns:
+        The endpoint. Its URLs never contain `//ranking` or `/v1/v1`.
+
+    Raises:
+        ValueError: The address cannot be used; the message says why.
+
+    Example:
+        >>> endpoint("localhost:1976", None).ranking_url
+        'http://localhost:1976/v1/ranking'
+    """
+    if is_hosted(base_url):
+        return _hosted_endpoint(base_url, model or DEFAULT_MODEL, environ)
+    parts = parse_address(base_url or "")
+    origin, path = f"{parts.scheme}://{parts.netloc}", [segment for segment in parts.path.split("/") if segment]
+    if path[-1:] == ["rerank"]:
+        return _rerank_endpoint(origin, path)
+    if path[-1:] == ["reranking"] or (path[-1:] in (["ranking"], ["rankings"]) and path[-2:-1] != ["v1"]):
+        return Endpoint("/".join([origin, *path]))
+    if path[-1:] in (["ranking"], ["rankings"], ["models"]):
+        path.pop()
+    if path[-1:] != ["v1"]:
+        path.append("v1")
+    service_url = "/".join([origin, *path])
+    return Endpoint(f"{service_url}/ranking", service_url, (f"{service_url}/models",))
+
+
+def _rerank_endpoint(origin: str, path: list[str]) -> Endpoint:
+    """Return a `/rerank` route. vLLM and LiteLLM list models at /v1/models, Infinity at /models, TEI at /info."""
+    versioned = path[-2:-1] in (["v1"], ["v2"])
+    root = "/".join([origin, *path[: -2 if versioned else -1]])
+    listings = ("v1/models",) if versioned else ("v1/models", "models", "info")
+    return Endpoint("/".join([origin, *path]), None, tuple(f"{root}/{route}" for route in listings), dialect="rerank")
+
+
+def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str]) -> Endpoint:
+    parts = parse_address(base_url or CATALOG_ADDRESS)
+    if parts.path.endswith("/reranking"):
+        return Endpoint(f"https://{parts.hostname}{parts.path}", later_url=LATER_ADDRESS + LATER_PATH, hosted=True)
+    url = known(model).url
+    local = environ.get(CATALOG_VARIABLE, "").strip()
+    if not local:
+        return Endpoint(url, later_url=LATER_ADDRESS + LATER_PATH, in_catalog=True, hosted=True)
+    played = parse_address(local, CATALOG_VARIABLE)
+    if not is_loopback(played.hostname):
+        raise ValueError(
+            f"{CATALOG_VARIABLE} is {local!r}: only a service on this machine (127.0.0.1, localhost) may play "
+            "the API catalog. Use base_url for any other service."
+        )
+    local = f"{played.scheme}://{played.netloc}{played.path.rstrip('/')}"
+    return Endpoint(local + urlsplit(url).path, later_url=local + LATER_PATH, in_catalog=True)
+
+
+def parse_address(address: str, name: str = "base_url") -> SplitResult:
+    """Split an address, with `http` where it has no scheme, and raise `ValueError` for what cannot be one."""
+    text = address.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"Invalid {name}: {address!r} is not an address ({error})") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"Invalid {name}: it contains a user name or password. Pass a key as api_key instead.")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"Invalid {name}: {address!r} starts with {parts.scheme}://. Use http:// or https://.")
+    odd = re.match(r"https?:(?!//)", text, re.IGNORECASE) or re.search(r"[\s\\\x00-\x1f\x7f]", text)
+    if odd or not parts.hostname or port == 0:
+        raise ValueError(f"Invalid {name}: {address!r} is not an address. Write it like http://localhost:1976/v1.")
+    if parts.query or parts.fragment:
+        raise ValueError(f"Invalid {name}: {address!r} has a query or fragment. Give only host, port and path.")
+    return parts

@@ -1,0 +1,78 @@
+"""HTTP clients that the caller made, of httpx or httpx2: their proxies, certificates, hooks and authentication stay."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pydantic import SecretStr
+
+from .background import run_in_thread
+from .replies import HEADERS, BodyReader, Reply, read_body
+
+
+def check_client(client: Any, name: str, *, wants_async: bool) -> None:
+    """Refuse a client of the wrong kind, or a closed one, with a `ValueError` that says what to pass instead."""
+    if client is None:
+        return
+    wanted = "httpx.AsyncClient" if wants_async else "httpx.Client"
+    if not (callable(getattr(client, "build_request", None)) and callable(getattr(client, "send", None))):
+        raise ValueError(f"{name} is a {type(client).__module__}.{type(client).__name__}: pass an {wanted}.")
+    if inspect.iscoroutinefunction(client.send) != wants_async:
+        other = "http_client" if wants_async else "async_http_client"
+        raise ValueError(f"{name} wants an {wanted}: pass this {type(client).__name__} as {other}.")
+    if getattr(client, "is_closed", False):
+        raise ValueError(f"{name} is closed: pass an {wanted} that stays open while the reranker is in use.")
+
+
+def _arguments(key: SecretStr | None) -> dict[str, Any]:
+    # Without a key of ours the caller's client keeps its own way to authenticate. A redirect would be answered at a
+    # host that nobody named, so it is reported instead of followed.
+    auth = {"auth": _bearer(key)} if key else {}
+    return {"stream": True, "follow_redirects": False} | auth
+
+
+def _bearer(key: SecretStr) -> Callable[[Any], Any]:
+    def authenticate(request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+        return request
+
+    return authenticate
+
+
+class SyncClientTransport:
+    """Uses a sync client in a thread, so that a deadline holds for it too."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
+        """Send a request."""
+        return await run_in_thread(partial(self._send, method, url, content, key, seconds), interrupt=True)
+
+    def _send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
+        request = self._client.build_request(method, url, content=content, headers=HEADERS, timeout=seconds)
+        response = self._client.send(request, **_arguments(key))
+        try:
+            reader = BodyReader()
+            for part in response.iter_bytes():
+                reader.feed(part)
+            return Reply(response.status_code, response.headers, reader.finish())
+        finally:
+            response.close()
+
+
+class AsyncClientTransport:
+    """Uses an async client, in the event loop of the caller."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
+        """Send a request."""
+        request = self._client.build_request(method, url, content=content, headers=HEADERS, timeout=seconds)
+        response = await self._client.send(request, **_arguments(key))
+        try:
+            return Reply(response.status_code, response.headers, await read_body(response.aiter_bytes()))
+        finally:
+            await response.aclose()

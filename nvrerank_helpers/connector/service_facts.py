@@ -1,0 +1,91 @@
+"""What a client has learned about the service that it asks: its models, its dialect, its limits, its kind of scores."""
+
+import asyncio
+from collections.abc import Sequence
+
+from .dialects import COHERE, TEI, Listing, is_tei_refusal, parse_listing
+from .endpoints import Endpoint
+from .errors import InvalidAnswer, NotFound, RerankError, excerpt
+from .exchange import Exchange
+from .protocol import NIM, Dialect
+
+LISTING_WAIT = 5.0  # seconds that a first call gives a service to say which models it has; at most half of the call
+
+
+class ServiceFacts:
+    """Facts about one service, learned with the first call and from its answers."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._listing: Listing | None = None
+        self._looked = not endpoint.listing_urls
+        self._sends_logits = False
+        self.dialect: Dialect = COHERE if endpoint.dialect == "rerank" else NIM
+
+    async def list_models(self, exchange: Exchange, max_retries: int | None = None) -> Listing:
+        """Ask the service what it has, at every place where one may say so.
+
+        Raises:
+            RerankError: No place gave a list; the error is that of the first one.
+        """
+        asked = [self._read_listing(exchange, url, max_retries) for url in self._endpoint.listing_urls]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        for listing in found:
+            if isinstance(listing, Listing):
+                self.dialect = listing.dialect or self.dialect
+                return listing
+        raise next(error for error in found if isinstance(error, BaseException))
+
+    @staticmethod
+    async def _read_listing(exchange: Exchange, url: str, max_retries: int | None) -> Listing:
+        body = (await exchange.get(url, max_retries)).body
+        listing = parse_listing(body)
+        if listing is None:
+            raise InvalidAnswer(f"The service's list of models cannot be read: {excerpt(body)}", url=url)
+        if not listing.model_ids:
+            hint = "Name the model with `model`, or restart the service."
+            raise InvalidAnswer("The service serves no model.", hint=hint, url=url)
+        return listing
+
+    async def look(self, exchange: Exchange, model: str) -> None:
+        """Look at the service once, before the first ranking; one that has no list is taken as it is.
+
+        Raises:
+            NotFound: It has a list, and the model is not in it.
+        """
+        if self._looked:
+            return
+        try:
+            async with asyncio.timeout(min(LISTING_WAIT, exchange.left / 2)):
+                listing = await self.list_models(exchange, max_retries=0)
+        except (RerankError, TimeoutError):
+            self._looked = True
+            return
+        if model not in listing.model_ids:
+            others = ", ".join(listing.model_ids[:5])
+            hint = f"Name one of its models with model=, or leave `model` out to get the first: {others}."
+            raise NotFound(f"The service does not serve {model}", hint=hint, url=self._endpoint.listing_urls[0])
+        self._listing, self._looked = listing, True
+
+    def learn(self, error: RerankError) -> bool:
+        """Return whether a refusal gave away another dialect, so that it is worth asking again."""
+        if self.dialect is COHERE and is_tei_refusal(error.status or 0, error.detail or ""):
+            self.dialect = TEI
+            return True
+        return False
+
+    def batch_size(self, most: int) -> int:
+        """Return how many passages one request may contain."""
+        limit = (self._listing and self._listing.max_passages) or self.dialect.max_passages
+        return min(most, limit) if limit else most
+
+    def are_probabilities(self, scores: Sequence[float]) -> bool:
+        """Return whether scores are from 0 to 1 already.
+
+        vLLM's and Cohere's are, LiteLLM passes on what the service behind it sends, under the same name. A service
+        that has once sent a number outside of 0 to 1 sends logits.
+        """
+        if self.dialect.logits:
+            return False
+        self._sends_logits = self._sends_logits or any(not 0 <= score <= 1 for score in scores)
+        return bool(scores) and not self._sends_logits
