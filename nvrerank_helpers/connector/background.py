@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
+from .errors import ServiceUnreachable
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -70,13 +72,17 @@ def background() -> BackgroundLoop:
     global _current  # noqa: PLW0603 (one per process is the point)
     with _lock:
         if _current is None:
-            _current = BackgroundLoop()
+            try:
+                _current = BackgroundLoop()
+            except RuntimeError as error:  # as when the interpreter is shutting down
+                raise ServiceUnreachable(f"No thread for requests can be started: {error}") from None
         return _current
 
 
 def run(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a coroutine function on the loop and wait for it; an interrupt cancels it."""
-    future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), background().loop)
+    loop = background().loop
+    future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
     try:
         return future.result()
     except BaseException:
@@ -86,7 +92,8 @@ def run(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: 
 
 async def arun(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a coroutine function on the loop and await it from another one; the async twin of `run`."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **kwargs), background().loop))
+    loop = background().loop
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop))
 
 
 def _forget() -> None:
@@ -98,8 +105,10 @@ def _forget() -> None:
 
 
 def _stop() -> None:
-    if _current:
-        _current.stop()
+    global _current
+    ended, _current = _current, None
+    if ended:
+        ended.stop()
 
 
 if hasattr(os, "register_at_fork"):

@@ -105,10 +105,7 @@ class RankingClient(ClosesConnections):
         return await arun(self._rank, exchange, query, passages, truncate)
 
     def model_ids(self) -> list[str]:
-        """Ask the service which models it serves.
-
-        Returns:
-            The ids in the service's order.
+        """Return the ids of the models that the service lists, in its order.
 
         Raises:
             RerankError: The service could not be reached, or its answer is not a list of models.
@@ -120,11 +117,7 @@ class RankingClient(ClosesConnections):
         return run(lambda: exchange.finish(self._facts.list_models(exchange))).model_ids
 
     def is_ready(self) -> bool | None:
-        """Ask once whether the service is ready to rank; None where it has no route for that.
-
-        Raises:
-            RerankError: The service could not be reached.
-        """
+        """Ask once whether the service is ready to rank; None where it has no route for that."""
         if self.endpoint.service_url is None:
             return None
         exchange, url = self._begin(), f"{self.endpoint.service_url}/health/ready"

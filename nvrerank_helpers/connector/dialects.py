@@ -60,14 +60,7 @@ class Listing:
 
 
 def parse_listing(body: bytes) -> Listing | None:
-    """Read the answer of `/v1/models`, `/models` or `/info`; None where it is something else.
-
-    Example:
-        >>> parse_listing(b'{"object": "list", "data": [{"id": "my-model", "owned_by": "vllm"}]}').dialect.name
-        'vLLM'
-        >>> parse_listing(b'{"model_id": "my-model", "max_client_batch_size": 32}').model_ids
-        ['my-model']
-    """
+    """Read the answer of `/v1/models`, `/models` or `/info`; None where it is something else."""
     try:
         answer = from_json(body)
     except ValueError:

@@ -16,32 +16,20 @@ CATALOG_HOSTS = {"ai.api.nvidia.com", "integrate.api.nvidia.com"}
 LATER_ADDRESS = "https://api.nvcf.nvidia.com"  # where the catalog's deferred answers are asked for
 LATER_PATH = "/v2/nvcf/pexec/status/"
 
-Route = Literal["ranking", "rerank"]
-
 _models: dict[str, str] = {}  # by origin: models that this process chose for an address, as by `connect`
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to send a ranking request.
+    """Where to send a ranking request."""
 
-    Attributes:
-        ranking_url: The whole URL to post to.
-        service_url: A NIM's address up to and with `/v1`, where models and health are asked; None elsewhere.
-        listing_urls: Where a service may say which models it serves; empty where none does.
-        later_url: Where a deferred answer (status 202) is asked for; None where there is no such thing.
-        in_catalog: Whether the URL was found by the model's id: retired models are refused then.
-        hosted: Whether this is a host of NVIDIA's API catalog, where an inherited key may go.
-        dialect: `ranking` as a NIM speaks it, or `rerank` as vLLM, Text Embeddings Inference and others do.
-    """
-
-    ranking_url: str
-    service_url: str | None = None
-    listing_urls: tuple[str, ...] = ()
-    later_url: str | None = None
-    in_catalog: bool = False
-    hosted: bool = False
-    dialect: Route = "ranking"
+    ranking_url: str  # the whole URL to post to
+    service_url: str | None = None  # a NIM's address up to and with /v1, where health is asked
+    listing_urls: tuple[str, ...] = ()  # where a service may say which models it serves
+    later_url: str | None = None  # where a deferred answer (status 202) is asked for
+    in_catalog: bool = False  # found by the model's id: retired models are refused then
+    hosted: bool = False  # a host of NVIDIA's API catalog, where an inherited key may go
+    dialect: Literal["ranking", "rerank"] = "ranking"  # a NIM's, or that of vLLM, TEI and others
 
     @property
     def origin(self) -> str:
@@ -50,12 +38,7 @@ class Endpoint:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Return whether a host name means this machine.
-
-    Example:
-        >>> is_loopback("127.0.0.2"), is_loopback("localhost"), is_loopback("nim.example")
-        (True, True, False)
-    """
+    """Return whether a host name means this machine."""
     name = (host or "").rstrip(".").lower()
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -251,9 +251,8 @@ def status_error(
     """Turn an answer with a status of 300 or more into the exception to raise, which keeps the server's message.
 
     Example:
-        >>> error = status_error(410, b'{"detail": "end of life"}', model="m", url="u")
-        >>> type(error).__name__, error.detail
-        ('ModelRetired', 'end of life')
+        >>> status_error(410, b'{"detail": "end of life"}').detail
+        'end of life'
     """
     detail = server_message(body)
     message = f"The reranking service answered {status}{f': {detail}' if detail else ' without a reason'}"
@@ -266,10 +265,6 @@ def server_message(body: bytes) -> str:
 
     NVIDIA's services put it under `detail`, `message`, `error` or `title`, or send plain text; FastAPI sends a list
     under `detail`, whose entries name the field in `loc`.
-
-    Example:
-        >>> server_message(b'{"detail": [{"loc": ["body", "query"], "msg": "Field required"}]}')
-        'body.query: Field required'
     """
     try:
         answer = json.loads(body)

@@ -21,14 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class RerankFailedEvent(BaseEvent):
-    """Reranking failed, and the order of the first stage was kept.
-
-    Attributes:
-        error: Class of the error, such as `RateLimited`.
-        message: What happened and what to do, without the texts and without the server's message.
-        model_name: Id of the model.
-        nodes: How many nodes were to be reranked.
-    """
+    """Reranking failed, and the order of the first stage was kept; the message contains no texts."""
 
     error: str
     message: str
@@ -42,14 +35,7 @@ class RerankFailedEvent(BaseEvent):
 
 
 class RerankCostEvent(BaseEvent):
-    """What a reranking that was answered cost.
-
-    Attributes:
-        tokens: Tokens that the service counted, 0 where it doesn't say.
-        requests: Requests sent, retries not counted.
-        retries: Requests that had to be sent again.
-        cached: How many scores came from a cache.
-    """
+    """What a reranking that was answered cost, as in `Ranked`."""
 
     tokens: int
     requests: int

@@ -89,28 +89,25 @@ class Exchange:
 
     async def rank(self, content: bytes) -> tuple[Reply, int]:
         """Post a ranking request and wait for its answer, also for one that is deferred; returns the retries too."""
-        url = self._settings.endpoint.ranking_url
-        reply, retries = await self._send("POST", url, content)
+        url, limit = self._settings.endpoint.ranking_url, self._settings.rate_limit
+        reply, retries = await self._send("POST", url, content, limit)
         while later := self._polling_url(reply):
             self._last = "the answer was promised for later (202) and not there yet"
             await asyncio.sleep(POLLING_PAUSE)
-            reply, more = await self._send("GET", later, None)
+            reply, more = await self._send("GET", later, None, limit)
             retries += more
         if reply.status != 200:
             raise InvalidAnswer(f"The service answered {reply.status} where 200 was expected.")
         return reply, retries
 
-    async def get(self, url: str, max_retries: int | None = None) -> Reply:
-        """Get something else than a ranking, such as a list of models; not counted by the rate limit."""
-        retries = self._settings.max_retries if max_retries is None else max_retries
+    async def get(self, url: str, max_retries: int | None = None) -> bytes:
+        """Get something other than a ranking, such as a list of models, which no rate limit counts."""
         try:
-            reply, _ = await send_with_retries(lambda: self._send_once("GET", url, None), retries, self._ends)
-            if not 200 <= reply.status < 300:
-                raise reply_error(reply)
+            reply, _ = await self._send("GET", url, None, None, max_retries)
         except RerankError as error:
             error.url = url
             raise
-        return reply
+        return reply.body
 
     async def get_status(self, url: str) -> int:
         """Get a status, whatever it is."""
@@ -126,18 +123,20 @@ class Exchange:
             raise InvalidAnswer("The service promised a later answer (202) and did not say under which request id.")
         return f"{address}{request_id}"
 
-    async def _send(self, method: str, url: str, content: bytes | None) -> tuple[Reply, int]:
+    async def _send(
+        self, method: str, url: str, content: bytes | None, limit: RateLimit | None, max_retries: int | None = None
+    ) -> tuple[Reply, int]:
         async def send() -> Reply:
-            limit = self._settings.rate_limit
             if limit:
                 with limit.book(self.left) as wait:
                     await asyncio.sleep(wait)
             return await self._send_once(method, url, content)
 
-        reply, retries = await send_with_retries(send, self._settings.max_retries, self._ends)
+        retries = self._settings.max_retries if max_retries is None else max_retries
+        reply, tried = await send_with_retries(send, retries, self._ends)
         if not 200 <= reply.status < 300:
             raise reply_error(reply)
-        return reply, retries
+        return reply, tried
 
     async def _send_once(self, method: str, url: str, content: bytes | None) -> Reply:
         timeout = min(self._settings.timeout, self.left)

@@ -73,12 +73,7 @@ CATALOG: dict[str, HostedModel] = {model.id: model for model in _MODELS}
 
 
 def hosted_path(model: str) -> str:
-    """Return the path at which the API catalog serves a model: the naming rule writes dots as underscores.
-
-    Example:
-        >>> hosted_path("nvidia/llama-3.2-nv-rerankqa-1b-v2")
-        '/v1/retrieval/nvidia/llama-3_2-nv-rerankqa-1b-v2/reranking'
-    """
+    """Return the path at which the API catalog serves a model: the naming rule writes dots as underscores."""
     return f"/v1/retrieval/{model.replace('.', '_')}/reranking"
 
 

@@ -24,28 +24,19 @@ class Passage(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Dialect:
-    """Where two protocols for the same thing differ.
-
-    Attributes:
-        name: Who speaks it.
-        payload: Builds the body of a request from model, query, passages and truncate.
-        entries: Where an answer has its list; None: the answer is the list.
-        score: Where an entry of that list has its number.
-        logits: Whether the numbers are logits; None where some services send logits and others probabilities.
-        max_passages: Passages of one request, where the service hasn't said.
-    """
+    """Where two protocols for the same thing differ."""
 
     name: str
-    payload: Callable[[str, str, Sequence[Passage], Truncate | None], dict[str, Any]]
-    entries: str | None
-    score: str
-    logits: bool | None = None
-    max_passages: int | None = None
+    payload: Callable[[str, str, Sequence[Passage], Truncate | None], dict[str, Any]]  # the body of a request
+    entries: str | None  # where an answer has its list; None: the answer is the list
+    score: str  # where an entry of that list has its number
+    logits: bool | None = None  # None: some services send logits, others probabilities
+    max_passages: int | None = None  # of one request, where the service hasn't said
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A checked answer: one raw score for each passage, in the order in which they were sent, and tokens counted."""
+    """A checked answer: one raw score for each passage, in the order in which they were sent."""
 
     logits: list[float]
     tokens: int = 0
@@ -87,22 +78,12 @@ NIM = Dialect("NIM", ranking_payload, "rankings", "logit", logits=True)
 
 
 def split(count: int, size: int) -> list[range]:
-    """Cut so many passages into batches of at most `size`, in order.
-
-    Example:
-        >>> split(3, 2)
-        [range(0, 2), range(2, 3)]
-    """
+    """Cut so many passages into batches of at most `size`, in order."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def join_answers(answers: Sequence[tuple[Answer, int]]) -> Ranked:
-    """Join the answers to consecutive batches, each with its number of retries.
-
-    Example:
-        >>> join_answers([(Answer([1.0], 7), 0), (Answer([2.0], 5), 1)]).logits
-        [1.0, 2.0]
-    """
+    """Join the answers to consecutive batches, each with its number of retries."""
     return Ranked(
         logits=[logit for answer, _ in answers for logit in answer.logits],
         tokens=sum(answer.tokens for answer, _ in answers),
@@ -116,10 +97,6 @@ def parse_answer(body: bytes, count: int, dialect: Dialect = NIM) -> Answer:
 
     Raises:
         InvalidAnswer: The body is not JSON, contains no rankings, or these are not one finite number for each passage.
-
-    Example:
-        >>> parse_answer(b'{"rankings": [{"index": 1, "logit": 2.5}, {"index": 0, "logit": -1}]}', 2).logits
-        [-1.0, 2.5]
     """
     answer = _load(body)
     rankings = answer if dialect.entries is None else answer.get(dialect.entries) if isinstance(answer, dict) else None
@@ -167,12 +144,7 @@ def _count_tokens(answer: Any) -> int:
 
 
 def argsort_descending(logits: Sequence[float]) -> list[int]:
-    """Return the positions from the highest logit to the lowest, ties in input order.
-
-    Example:
-        >>> argsort_descending([0.5, 2.0, 0.5])
-        [1, 0, 2]
-    """
+    """Return the positions from the highest logit to the lowest, ties in input order."""
     return sorted(range(len(logits)), key=lambda position: -logits[position])
 
 
@@ -199,12 +171,7 @@ def sigmoid(logit: float, scale: float = 1.0) -> float:
 
 
 def to_scores(ranked: Ranked, transform: Literal["sigmoid"] | None, scale: float) -> list[float]:
-    """Return the scores that callers see; probabilities stay what they are, unless another scale is asked for.
-
-    Example:
-        >>> to_scores(Ranked([0.0]), "sigmoid", 1.0), to_scores(Ranked([0.0]), None, 1.0)
-        ([0.5], [0.0])
-    """
+    """Return the scores that callers see; probabilities stay what they are, unless another scale is asked for."""
     if transform is None or (ranked.probabilities and scale == 1):
         return ranked.logits
     if not ranked.probabilities:

@@ -19,6 +19,7 @@ class ServiceFacts:
         self._endpoint = endpoint
         self._listing: Listing | None = None
         self._looked = not endpoint.listing_urls
+        self._search: asyncio.Task[Listing | None] | None = None
         self._sends_logits = False
         self.dialect: Dialect = COHERE if endpoint.dialect == "rerank" else NIM
 
@@ -38,7 +39,7 @@ class ServiceFacts:
 
     @staticmethod
     async def _read_listing(exchange: Exchange, url: str, max_retries: int | None) -> Listing:
-        body = (await exchange.get(url, max_retries)).body
+        body = await exchange.get(url, max_retries)
         listing = parse_listing(body)
         if listing is None:
             raise InvalidAnswer(f"The service's list of models cannot be read: {excerpt(body)}", url=url)
@@ -55,17 +56,24 @@ class ServiceFacts:
         """
         if self._looked:
             return
-        try:
-            async with asyncio.timeout(min(LISTING_WAIT, exchange.left / 2)):
-                listing = await self.list_models(exchange, max_retries=0)
-        except (RerankError, TimeoutError):
-            self._looked = True
-            return
-        if model not in listing.model_ids:
+        loop, search = asyncio.get_running_loop(), self._search
+        if search is None or search.get_loop() is not loop:  # calls that begin together look together
+            search = self._search = loop.create_task(self._find_listing(exchange))
+        await asyncio.wait({search}, timeout=min(LISTING_WAIT, exchange.left / 2))
+        search.cancel()  # which does nothing to one that is done
+        listing = search.result() if search.done() and not search.cancelled() else None
+        if listing and model not in listing.model_ids:
+            self._search = None  # the next call looks again
             others = ", ".join(listing.model_ids[:5])
             hint = f"Name one of its models with model=, or leave `model` out to get the first: {others}."
             raise NotFound(f"The service does not serve {model}", hint=hint, url=self._endpoint.listing_urls[0])
         self._listing, self._looked = listing, True
+
+    async def _find_listing(self, exchange: Exchange) -> Listing | None:
+        try:
+            return await self.list_models(exchange, max_retries=0)
+        except RerankError:
+            return None
 
     def learn(self, error: RerankError) -> bool:
         """Return whether a refusal gave away another dialect, so that it is worth asking again."""
