@@ -7,7 +7,7 @@ BEYOND := build/envs/beyond/$(notdir $(BIN))
 PATHS := $(BIN)/python tools/notebooks.py paths
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras demo lab test test-services test-extras clients lint notebooks book test-browser bench soak lock clean
+.PHONY: help setup extras demo lab test test-services test-extras clients floors copied upstream lint notebooks book test-browser bench soak lock clean
 
 help: ## show this help
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,10 +54,28 @@ clients: setup ## try the stand-in with Haystack's and LiteLLM's clients
 	$(SIDE) clients
 	build/envs/clients/$(notdir $(BIN))/python -m pytest -c tests/clients/pytest.ini tests/clients
 
+floors: setup ## the connector's tests with the lowest versions it allows; are there wheels for each Python it allows?
+	$(SIDE) floors
+	build/envs/floors/$(notdir $(BIN))/python -m pytest tests/connector
+	$(BIN)/python tools/wheels.py
+
+copied: setup ## the connector's tests on a copy of its folder under another name, without the rest of the project
+	$(SIDE) connector
+	build/envs/connector/$(notdir $(BIN))/python tools/copied.py
+
+upstream: setup ## LlamaIndex's tests of its NVIDIARerank on ours, from a folder of yours: make upstream TESTS=folder
+	@test -n "$(TESTS)" || { echo "Pass the folder of LlamaIndex's tests of its NVIDIARerank, from a checkout of its repository:" >&2; \
+	  echo "make upstream TESTS=llama_index/llama-index-integrations/postprocessor/llama-index-postprocessor-nvidia-rerank/tests" >&2; \
+	  exit 2; }
+	$(SIDE) upstream
+	build/envs/upstream/$(notdir $(BIN))/python tools/upstream/run.py "$(TESTS)" $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# deptry has a line for each extra that isn't installed: shown only if it finds something
+	@found=$$($(BIN)/deptry --no-ansi nvrerank_helpers/connector 2>&1) || { echo "$$found"; exit 1; }; echo "$$found" | tail -n 1
 
 notebooks: setup ## make the notebooks anew from notebooks/source, and the result in the README
 	$(SIDE) beyond

@@ -1,10 +1,15 @@
 """The LLM that answers from reranked passages: NVIDIA's hosted chat model, or the stand-in's, which only quotes."""
 
+import weakref
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
 from llama_index.llms.nvidia import NVIDIA
 from llama_index.llms.nvidia.utils import BASE_URL
 
 from nvrerank_helpers.connect import stand_in_address
-from nvrerank_helpers.connector.endpoints import endpoint
+from nvrerank_helpers.connector.endpoints import endpoint, is_loopback
 from nvrerank_helpers.connector.keys import find_key, key_for
 from nvrerank_helpers.nim_standin.openai_schemas import CHAT_MODEL, CONTEXT_WINDOW
 
@@ -66,13 +71,20 @@ def nvidia_llm(hosted_model: str = HOSTED_MODEL) -> AnsweringLLM:
 
 
 def _llm(model: str, address: str, secret: str, context: int, answer: int = 1024) -> AnsweringLLM:
-    return AnsweringLLM(  # type: ignore[call-arg]  # mypy reads the fields, not the __init__ that is inherited
-        model=model,
-        base_url=address,
-        api_key=secret,
-        context_window=context,
-        max_tokens=answer,
-        temperature=0.0,
-        timeout=TIMEOUT_SECONDS,
-        is_chat_model=True,  # or a model that the class does not know is asked for completions
-    )
+    settings: dict[str, Any] = {
+        "model": model,
+        "base_url": address,
+        "api_key": secret,
+        "context_window": context,
+        "max_tokens": answer,
+        "temperature": 0.0,
+        "timeout": TIMEOUT_SECONDS,
+        "is_chat_model": True,  # or a model that the class does not know is asked for completions
+    }
+    if is_loopback(urlsplit(address).hostname):  # never behind a proxy, whatever the environment says
+        settings["http_client"] = httpx.Client(trust_env=False)
+        settings["async_http_client"] = httpx.AsyncClient(trust_env=False)
+    llm = AnsweringLLM(**settings)
+    if client := settings.get("http_client"):
+        weakref.finalize(llm, client.close)
+    return llm

@@ -99,7 +99,8 @@ def test_importing_the_stand_in_loads_no_llamaindex():
 
 
 @pytest.mark.parametrize(
-    ("library", "modules"), [("aiohttp", {"transport"}), ("httpx", {"client", "control", "reranker", "transport"})]
+    ("library", "modules"),
+    [("aiohttp", {"transport"}), ("httpx", {"answering", "client", "control", "reranker", "transport"})],
 )
 def test_http_libraries_are_imported_where_requests_are_made_and_where_clients_are_passed_on(library, modules):
     assert {path.stem for path in PACKAGE.rglob("*.py") if library in set(imports(path))} == modules

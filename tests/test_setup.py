@@ -14,6 +14,7 @@ import yaml
 from nbformat.sign import NotebookNotary
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -23,6 +24,7 @@ import setup_advice  # noqa: E402
 import setup_env  # noqa: E402
 import setup_python  # noqa: E402
 from lock import BEYOND  # noqa: E402
+from wheels import named_pythons  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -30,7 +32,8 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
 # The extras that are not in requirements.lock, and the lock that each is in.
-EXTRA_LOCKS = {"cross-encoder": "cross-encoder", "book": "book"} | dict.fromkeys(BEYOND, "beyond")
+EXTRA_LOCKS = {"cross-encoder": "cross-encoder", "book": "book", "dev-upstream": "upstream"}
+EXTRA_LOCKS |= dict.fromkeys(BEYOND, "beyond")
 
 
 def read_lock(extra):
@@ -85,17 +88,44 @@ def test_an_environment_beside_has_the_versions_of_the_course(extra):
     assert {pin for pin in beside if pin[0] in course} <= locked(LOCK)
 
 
-def test_conda_takes_the_python_of_the_project():
-    assert CONDA["dependencies"][0] == f"python{PROJECT['requires-python']}"
+@pytest.mark.parametrize("name", ["connector", "upstream"])
+def test_an_environment_with_the_connector_alone_has_the_versions_of_the_course(name):
+    course, alone = locked(LOCK), locked((ROOT / f"locks/{name}.lock").read_text())
+    assert {pin for pin in alone if pin[0] in dict(course)} <= course
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"])
+def test_the_lowest_versions_are_those_of_the_project(line):
+    requirement = Requirement(line)
+    lowest = [clause.version for clause in requirement.specifier if clause.operator == ">="]
+    tested = [version for name, version in locked((ROOT / "locks/floors.lock").read_text()) if name == requirement.name]
+    assert [Version(version) for version in tested] == [Version(version) for version in lowest]
+
+
+def supported_by_the_project(version):
+    return version in Requirement(f"python{PROJECT['requires-python']}").specifier
+
+
+def test_conda_takes_the_pythons_of_the_set_up():
+    taken = Requirement(CONDA["dependencies"][0]).specifier
+    assert set(setup_python.VERSIONS) == {f"3.{minor}" for minor in range(30) if f"3.{minor}" in taken}
 
 
 def test_conda_takes_every_package_from_the_lock():
     assert CONDA["dependencies"][1:] == ["pip", {"pip": ["--require-hashes", "-r requirements.lock"]}]
 
 
-def test_the_set_up_takes_the_pythons_of_the_project():
-    supported = Requirement(f"python{PROJECT['requires-python']}").specifier
-    assert set(setup_python.VERSIONS) == {f"3.{minor}" for minor in range(30) if f"3.{minor}" in supported}
+def test_the_set_up_takes_the_pythons_that_the_whole_course_runs_on():
+    """The connector runs on later ones too; extras whose packages don't are marked."""
+    marked = [Requirement(line).marker for extra, line in direct_dependencies() if extra == "course"]
+    runs = [f"3.{minor}" for minor in range(30) if supported_by_the_project(f"3.{minor}")]
+    complete = {v for v in runs if all(marker.evaluate({"python_version": v}) for marker in marked if marker)}
+    assert set(setup_python.VERSIONS) == complete
+
+
+def test_the_project_names_each_python_that_it_is_checked_on():
+    assert set(setup_python.VERSIONS) < set(named_pythons(PROJECT["classifiers"]))
+    assert all(supported_by_the_project(version) for version in named_pythons(PROJECT["classifiers"]))
 
 
 # --- the steps of the set-up

@@ -1,7 +1,8 @@
 """Remake the locks from pyproject.toml: `python tools/lock.py [--upgrade]`.
 
 requirements.lock holds what the course and its tests need; the locks in `locks/` hold what lives beside it, with the
-same versions where both have a package. Nothing is written that names a package index, or that is not hashed.
+same versions where both have a package, except in floors.lock: it holds the lowest versions that the connector allows,
+and the rest as new as they permit. Nothing is written that names a package index, or that is not hashed.
 """
 
 import os
@@ -9,8 +10,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from setup_env import LOCK, PROJECT, ROOT, UV
 
 LOCKS = ROOT / "locks"
@@ -50,19 +53,36 @@ def compiled(lock: Path, source: Path, options: list[str], *, with_torch: bool =
     lock.write_text(text, encoding="utf-8")
 
 
+def read_names(requirements: list[str]) -> list[str]:
+    """Return the names of the packages that are required."""
+    return [Requirement(requirement).name for requirement in requirements]
+
+
 def main() -> int:
     """Remake all locks, the main one first."""
     upgrade = sys.argv[1:]
-    course = ["--extra", "course", "--extra", "dev"]
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    course = ["--extra", "course", "--extra", "dev-connector", "--extra", "dev"]
     compiled(LOCK, PROJECT, [*course, "-c", HELD_BACK, *upgrade])
     with tempfile.TemporaryDirectory() as folder:
         same = Path(folder) / "constraints.txt"
-        same.write_text("\n".join(PINNED.findall(LOCK.read_text(encoding="utf-8"))), encoding="utf-8")
-        beside = ["--no-annotate", *course, "-c", str(same), *upgrade]
+        pins = PINNED.findall(LOCK.read_text(encoding="utf-8"))
+        same.write_text("\n".join(pins), encoding="utf-8")
+        held = ["--no-annotate", "-c", str(same), *upgrade]
+        beside = [*held, *course]
         beyond = [option for extra in BEYOND for option in ("--extra", extra)]
         compiled(LOCKS / "beyond.lock", PROJECT, [*beside, *beyond])
         compiled(LOCKS / "book.lock", PROJECT, [*beside, "--extra", "book"])
         compiled(LOCKS / "cross-encoder.lock", PROJECT, [*beside, "--extra", "cross-encoder"], with_torch=True)
+        compiled(LOCKS / "connector.lock", PROJECT, [*held, "--extra", "dev-connector"])
+        compiled(LOCKS / "upstream.lock", PROJECT, [*held, "--extra", "dev-upstream"])
+        # Only the connector's own dependencies are lowered, also below what the lock holds now; not what tests them.
+        tests = Path(folder) / "tests.txt"
+        testing = read_names(project["optional-dependencies"]["dev-connector"])
+        tests.write_text("\n".join(pin for pin in pins if pin.split("==")[0] in testing), encoding="utf-8")
+        lowered = [word for name in read_names(project["dependencies"]) for word in ("--upgrade-package", name)]
+        lowest = ["--resolution", "lowest-direct", "--extra", "dev-connector", "-c", str(tests)]
+        compiled(LOCKS / "floors.lock", PROJECT, ["--no-annotate", *lowest, *lowered, *upgrade])
     compiled(LOCKS / "clients.lock", LOCKS / "clients.in", ["--no-annotate", *upgrade])
     return 0
 

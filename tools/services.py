@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nvrerank_helpers.connector.endpoints import ADDRESS_VARIABLE, CATALOG_VARIABLE
 from nvrerank_helpers.connector.keys import KEY_VARIABLE
-from nvrerank_helpers.connector.models import ADDRESS_VARIABLE, CATALOG_VARIABLE
 from nvrerank_helpers.nim_standin.process import StandIn
 
 ROOT = Path(__file__).parents[1]

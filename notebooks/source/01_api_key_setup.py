@@ -92,7 +92,9 @@ display(keychain.check_key("nvapi-revoked", lesson.url()))
 # %%
 rows = []
 for key in [*lesson.failing_keys, "nvapi-busy"]:
-    answer = httpx.post(lesson.url(), json={}, headers={"Authorization": f"Bearer {key}"})
+    answer = httpx.post(
+        lesson.url(), json={}, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+    )
     error = status_error(answer.status_code, answer.content)
     rows.append((error.status, answer.text or "(empty)", type(error).__name__, error.hint))
 columns = ["status", "body as sent", "our error", "what to do"]
@@ -128,7 +130,9 @@ display(bars(sent, "requests sent"), sent)
 # %%
 others = {"nvapi-first": "nvidia/llama-nemotron-rerank-1b-v2", "nvapi-second": "nvidia/mistyped-v2"}
 for good, model in others.items():
-    wrong = httpx.post(lesson.url(model), headers={"Authorization": f"Bearer {good}"})
+    wrong = httpx.post(
+        lesson.url(model), headers={"Authorization": f"Bearer {good}"}, trust_env=False
+    )
     print(f"{model}: {wrong.status_code} {wrong.text}")
 
 # %% [markdown]
