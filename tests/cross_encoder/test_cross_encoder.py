@@ -115,7 +115,7 @@ def test_tokens_are_those_of_the_pair_with_its_special_tokens(scorer: CrossEncod
 def test_end_cuts_the_passage_from_the_right(scorer: CrossEncoderScorer) -> None:
     [scores] = score(scorer, Job("sort", ["word " * 5 + "error " * 50, "word " * 5 + "list " * 50], max_tokens=9))
     assert scores.tokens.tolist() == [9, 9]
-    assert scores.raw[0] == scores.raw[1]
+    assert scores.raw[0] == pytest.approx(scores.raw[1], rel=1e-5)  # processors round differently in padded batches
 
 
 def test_end_cuts_a_query_that_leaves_no_room_for_the_passage(scorer: CrossEncoderScorer) -> None:
