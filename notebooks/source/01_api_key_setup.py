@@ -128,12 +128,10 @@ display(bars(sent, "requests sent"), sent)
 # exist. Can the body tell you which is which?
 
 # %%
-others = {"nvapi-first": "nvidia/llama-nemotron-rerank-1b-v2", "nvapi-second": "nvidia/mistyped-v2"}
-for good, model in others.items():
-    wrong = httpx.post(
-        lesson.url(model), headers={"Authorization": f"Bearer {good}"}, trust_env=False
-    )
-    print(f"{model}: {wrong.status_code} {wrong.text}")
+others = {"nvapi-first": "nvidia/llama-nemotron-rerank-500m-v2", "nvapi-second": "nvidia/typo-v2"}
+for key, model in others.items():
+    bad = httpx.post(lesson.url(model), headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+    print(f"{model}: {bad.status_code} {bad.text}")
 
 # %% [markdown]
 # The first speaks of an account, the second of a page: only the words tell a missing right from a typing error. The

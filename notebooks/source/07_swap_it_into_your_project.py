@@ -7,8 +7,9 @@
 # %% [markdown]
 # ## Two lines
 #
-# Install the package into your project (`pip install /path/to/the/clone`). Then change the import; the rest stays as
-# it is, wherever LlamaIndex takes a node postprocessor.
+# Install the package into your project (`pip install /path/to/the/clone`), or copy its folder
+# `nvrerank_helpers/connector` under a name of your choice. Then change the import. The rest stays the same, wherever
+# LlamaIndex takes a node postprocessor.
 #
 # ```python
 # # before
@@ -20,23 +21,33 @@
 # ```
 #
 # `model`, `base_url`, `api_key`, `nvidia_api_key`, `top_n`, `max_batch_size`, `truncate` and `http_client` are the same
-# arguments. These things are different:
+# arguments. These differences are deliberate:
 #
 # | | release 0.7.0 of the class that you have | this course's class |
 # | --- | --- | --- |
-# | an argument nobody knows | swallowed | refused, by name |
-# | `timeout=` | taken, no effect: always 5 s | seconds for each wait; `deadline=` for the whole call |
-# | after 429, 503, a broken connection | nothing is tried again | tried again; `Retry-After` is kept |
-# | several batches | one after the other | up to `max_concurrency` at once |
+# | an unknown argument, such as a misspelled one | ignored | refused, by name |
+# | `truncate`, unless you set it | not sent: one long passage may fail the call | `"END"`: long passages are cut |
+# | default model of the API catalog | one that answers 404, as users report | a live one; a retired model is refused |
+# | making the object | asks your own service for its models, and not through `http_client` | asks only if you name no model |
+# | a model that your own service doesn't list | `ValueError` when you make the object; accepted if the class knows the name | `NotFound` at the first call |
+# | "Default model is set as" | a warning if you name no model for your own service | a warning only if the service lists several |
+# | requests | by httpx | by aiohttp, unless you pass `http_client` |
+# | `timeout=` | accepted, no effect: always 5 s | seconds for each wait; `deadline=` for the whole call |
+# | after 429, 503, a broken connection | no second try | tried again, and `Retry-After` is obeyed |
+# | several batches | of 64 passages, sequentially | of 512, up to `max_concurrency` at once |
 # | errors of the service | `HTTPStatusError`, without its words | a class for each cause, with its words and what to do |
+# | an answer that is unsorted or incomplete | trusted | sorted, or refused |
 # | `top_n=None` | allowed by its type, fails when called | returns all |
 # | a key in the environment | goes to every host | goes to NVIDIA's API catalog only |
-# | `NVIDIA_BASE_URL` | read when importing | read when constructing |
-# | making the object | always asks for the list of models | asks only where no model is named |
+# | a key that contains blanks, or is a placeholder | sent | refused |
+# | `NVIDIA_BASE_URL` | read at import | read when you make the object |
+# | async methods | the sync method in a thread | async |
 # | the nodes returned | your own | copies, with their old rank and score in the metadata |
+# | a node without usable text | sent as an empty text | comes last, with score `None` and one warning |
 #
-# Each row about the other class is a test in `tests/contract`, where `known_defects.py` lists it; a release that mends
-# one fails that test.
+# What the other class does in the face of a failure is tested in `tests/contract`, where `known_defects.py` lists it: a
+# release that corrects one fails that test. All settings and errors are on
+# [the connector's own page](../nvrerank_helpers/connector/README.md).
 
 # %%
 from importlib import import_module
@@ -74,9 +85,9 @@ engine = RetrieverQueryEngine.from_args(store, MockLLM(), node_postprocessors=[r
 [hit.node_id for hit in engine.query(question).source_nodes]
 
 # %% [markdown]
-# Nothing: key and address come from the environment, as before. For what follows the lesson has a stand-in of its own,
-# whose failures we command. Both classes ask it, the old one if it is installed beside the course. On a healthy
-# service, which of the two ranks better?
+# Nothing: key and address come from the environment, as before. For what follows, the lesson has its own stand-in, which
+# fails when we tell it to. Both classes ask it, the old one if it is installed beside the course. On a healthy service,
+# which of the two ranks better?
 
 # %%
 lesson, nodes = StandIn(), store.retrieve(question)[:20]
@@ -184,8 +195,8 @@ for given in (None, "the-key-of-my-gateway"):
     print(dict(control.requests()[-1].headers).get("authorization", "no key was sent"))
 
 # %% [markdown]
-# The recorder hides the key itself. If your project relied on the key in the environment going to its own address, this
-# is the one change that will show at once, as a 401 of your gateway.
+# The recorder hides the key itself. If your project relied on the key in the environment going to its own address, you
+# notice this change at once: your gateway answers 401, and the error says to pass `api_key`.
 #
 # ## Copy this
 #
@@ -210,7 +221,7 @@ print(my_best[0].text)
 # ## When not to swap
 #
 # Around the old class you may have built retries of your own. Around this one they multiply, and hit a service that is
-# down hardest: leave them away, or set `max_retries=0`.
+# down hardest: leave them out, or set `max_retries=0`.
 #
 # ## Exercise 2
 #
@@ -249,13 +260,17 @@ print("Python", metadata("nvrerank-helpers")["Requires-Python"], *needed, sep="\
 #
 # ## Checklist
 #
-# 1. Change the import, and leave `model` out unless you need that one: a retired model is refused at once.
-# 2. Start the program once: arguments that were swallowed are named now.
+# 1. Change the import, and leave `model` out unless you need that one: a retired model is refused at once, and one that
+#    your own service doesn't list is refused by the first call.
+# 2. Start the program once: arguments that were ignored are named.
 # 3. Where you caught `httpx.HTTPStatusError`, catch `RerankError`, or one of its kinds.
-# 4. Take your own retries away, and set `deadline` to what your user will bear.
-# 5. Behind your own address, pass the key if it wants one.
-# 6. Decide what happens without a ranking: the order of the first stage, or an error.
-# 7. `python -m nvrerank_helpers check` before you deploy, and `reranker.last_call` in your log.
+# 4. Remove your own retries, and set `deadline` to what your user will bear.
+# 5. If your own service wants a key, pass it as `api_key`.
+# 6. Where your tests mock httpx, with respx or `httpx.MockTransport`, pass `http_client=httpx.Client(...)`: without it
+#    the requests go through aiohttp, and the mock never sees them.
+# 7. Set `truncate="NONE"` if a passage that is cut must not go unnoticed.
+# 8. Decide what happens without a ranking: the order of the first stage, or an error.
+# 9. `python -m nvrerank_helpers check` before you deploy, and `reranker.last_call` in your log.
 #
 # ## Key points
 #
@@ -273,11 +288,12 @@ print("Python", metadata("nvrerank-helpers")["Requires-Python"], *needed, sep="\
 #
 # </details>
 #
-# 2. `timeout=10` and `max_retries=3`, no deadline of your own: how long can a call take that nobody answers?
+# 2. `timeout=10` and `max_retries=3`, and you set no deadline: how long can a call take that nobody answers?
 #
 # <details><summary>Answer</summary>
 #
-# Four tries of ten seconds and the short waits between them, a little over 40 s. The default deadline is 120 s.
+# Four tries of ten seconds and the short waits between them, a little over 40 s. The first call to your own service
+# spends up to five seconds more on its list of models. The default deadline is 120 s.
 #
 # </details>
 #

@@ -39,7 +39,7 @@ def chosen_model(model: str | None, addresses: Sequence[str | None]) -> str:
         target = endpoint(address, wanted or None)
         if target.in_catalog:
             check_status(wanted)
-        if target.service_url is None:
+        if not target.listing_urls:
             model = wanted
             continue
         try:

@@ -50,7 +50,12 @@ _NOT_FOUND = (
 )
 _WRONG_MODEL = "Name a model that the service has with model=; `available_models` shows its list."
 _REDIRECT = "Give the address that the service names as base_url: requests with a key don't follow redirects."
-_NO_TRUNCATION = "This service can't cut passages: split them into smaller nodes."
+_NO_TRUNCATION = (
+    "Split long passages into smaller nodes. Where the service can cut them (vLLM, Text Embeddings Inference), "
+    'truncate="END" does so.'
+)
+_BUSY = "Wait until the service has loaded its model, or send fewer requests at once."
+_RUNNING = "Is the service running, and is the address right? Many services need minutes to load their model."
 _PROXY_LOGIN = "The proxy in between wants a login: put it into HTTPS_PROXY, or name the host in NO_PROXY."
 _PLAIN_TO_TLS = "The port speaks https: write base_url with https://."
 _TLS_TO_PLAIN = "The port speaks plain http: write base_url with http://."
@@ -71,6 +76,7 @@ _CAUSES: list[tuple[re.Pattern[str], str]] = [
         (r"SSL_CERT_(FILE|DIR)", _CERTIFICATE_FILE),
         (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|hostname mismatch", _CERTIFICATE),
         (r"WRONG_VERSION_NUMBER|record.layer.failure|UNKNOWN_PROTOCOL|packet.length.too.long", _TLS_TO_PLAIN),
+        (r"socksio", 'A SOCKS proxy needs: pip install "httpx[socks]". Or name the host in NO_PROXY.'),
         (r"unsupported proxy|unknown scheme for proxy|socks", _PROXY_KIND),
         (r"name or service not known|getaddrinfo|nodename nor servname|name resolution|no address assoc", _NAME),
         (r"client has been closed|event loop|attached to a different|is bound to", _CLIENT),
@@ -94,6 +100,8 @@ def advise(error: RerankError, target: Endpoint, cause: str = "", proxy: str | N
             return found
         if proxy:
             return _PROXY.format(proxy=proxy)
+    if isinstance(error, ServiceUnreachable) and target.dialect == "rerank":
+        return _RUNNING
     table = _CATALOG if target.hosted or target.in_catalog else _OWN
     return table.get(type(error), error.hint)
 
@@ -107,6 +115,7 @@ def _for_status(error: RerankError, target: Endpoint, message: str) -> str | Non
         return _PLAIN_TO_TLS
     if error.status in (404, 405, 501) and not (target.hosted or target.in_catalog):
         return _WRONG_MODEL if "model" in message.lower() else _NOT_FOUND
-    if isinstance(error, PassageTooLong) and target.dialect == "rerank" and "too large to process" in message:
-        return _NO_TRUNCATION
+    if target.dialect == "rerank":
+        at_rerank: Mapping[type[RerankError], str] = {PassageTooLong: _NO_TRUNCATION, Overloaded: _BUSY}
+        return at_rerank.get(type(error))
     return None

@@ -16,6 +16,8 @@ CATALOG_HOSTS = {"ai.api.nvidia.com", "integrate.api.nvidia.com"}
 LATER_ADDRESS = "https://api.nvcf.nvidia.com"  # where the catalog's deferred answers are asked for
 LATER_PATH = "/v2/nvcf/pexec/status/"
 
+Route = Literal["ranking", "rerank"]
+
 _models: dict[str, str] = {}  # by origin: models that this process chose for an address, as by `connect`
 
 
@@ -29,7 +31,7 @@ class Endpoint:
     later_url: str | None = None  # where a deferred answer (status 202) is asked for
     in_catalog: bool = False  # found by the model's id: retired models are refused then
     hosted: bool = False  # a host of NVIDIA's API catalog, where an inherited key may go
-    dialect: Literal["ranking", "rerank"] = "ranking"  # a NIM's, or that of vLLM, TEI and others
+    dialect: Route = "ranking"  # a NIM's, or that of vLLM, TEI and others
 
     @property
     def origin(self) -> str:

@@ -12,7 +12,7 @@ RerankError
     ├── NotFound            404, or a model that your own service does not list
     ├── ModelRetired        410, or known to be retired before anything is sent
     ├── TooManyPassages     413, or more passages than the service takes in one request
-    ├── PassageTooLong      any status with the words that NIMs, vLLM, TEI and others use for it
+    ├── PassageTooLong      400, 413, 422 or 500 with the words that NIMs, vLLM, TEI and others use for it
     ├── RequestRefused      any other 3xx or 4xx
     ├── RateLimited         429, or a `RateLimit` that leaves no time
     ├── Overloaded          503

@@ -82,7 +82,7 @@ class Exchange:
         if error.status is not None:
             error.hint = advise(error, endpoint)
         if error.retry_after is not None:
-            wait = f"Try again in {error.retry_after:.0f} seconds, which is longer than this call may take."
+            wait = f"Try again in {error.retry_after:.0f} seconds, longer than this call may take."
             error.hint = f"{wait} {error.hint}"
         error.hide(key.get_secret_value() if key else None)
         return error
@@ -143,7 +143,8 @@ class Exchange:
         try:
             reply = await self._transport.send(method, url, content, self._settings.key, timeout)
         except Exception as raised:  # noqa: BLE001 (what HTTP clients raise is a list without an end)
-            error = transport_error(raised, timeout, hosted=self._settings.endpoint.hosted, proxy=find_proxy(url))
+            hosted, dialect = self._settings.endpoint.hosted, self._settings.endpoint.dialect
+            error = transport_error(raised, timeout, hosted=hosted, dialect=dialect, proxy=find_proxy(url))
         else:
             if reply.status in PASSING_STATUS:
                 self._last = f"the service answered {reply.status}"

@@ -46,6 +46,10 @@ class SyncClientTransport:
     def __init__(self, client: Any) -> None:
         self._client = client
 
+    def close(self) -> None:
+        """Close the client; a later request fails."""
+        self._client.close()
+
     async def send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
         """Send a request."""
         return await run_in_thread(partial(self._send, method, url, content, key, seconds), interrupt=True)

@@ -74,9 +74,11 @@ class RateLimit:
                 slot = max(slot, self._booked[-self.requests] + self.seconds)
             wait = slot - now
             if wait and wait >= longest:
-                raise RateLimited(
+                error = RateLimited(
                     f"The limit of {self.requests} requests in {self.seconds:g} seconds that was set here is reached",
-                    hint=f"Try again in {wait:.0f} seconds, longer than this call may take; or raise `deadline`.",
+                    hint="Raise `deadline`, or the limit if the service allows more.",
                 )
+                error.retry_after = wait
+                raise error
             self._booked.append(slot)
         return slot, wait

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from .advice import advise
-from .endpoints import Endpoint
+from .endpoints import Endpoint, Route
 from .errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable, StatusError, status_error
 from .proxies import Proxy
 from .redaction import printable
 
-HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}
+HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "Accept-Encoding": "gzip"}
 MAX_BODY = 32 * 1024 * 1024  # bytes of an answer: a thousand passages with their texts sent back take less
 
 
@@ -39,7 +39,7 @@ class BodyReader:
         self._size = 0
         self._encoding = encoding.strip().lower()
         packed = self._encoding not in ("", "identity")
-        if packed and self._encoding not in ("gzip", "x-gzip", "deflate"):
+        if packed and self._encoding != "gzip":
             raise BodyEncodingError(f"{printable(encoding, 40)!r} was not asked for")
         self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed else None
 
@@ -79,7 +79,9 @@ def reply_error(reply: Reply) -> StatusError:
     return error
 
 
-def transport_error(error: BaseException, seconds: float, *, hosted: bool, proxy: Proxy | None = None) -> RerankError:
+def transport_error(
+    error: BaseException, seconds: float, *, hosted: bool, dialect: Route = "ranking", proxy: Proxy | None = None
+) -> RerankError:
     """Turn what an HTTP client raised into the error to raise.
 
     Classes are recognized by name, so that httpx, httpx2 and aiohttp are treated alike and none is imported for it.
@@ -102,7 +104,7 @@ def transport_error(error: BaseException, seconds: float, *, hosted: bool, proxy
     else:
         way = f" through the proxy of {proxy}" if proxy else ""
         found = ServiceUnreachable(f"The reranking service could not be reached{way}: {cause}")
-    found.hint = advise(found, Endpoint("", hosted=hosted), cause, str(proxy) if proxy else None)
+    found.hint = advise(found, Endpoint("", hosted=hosted, dialect=dialect), cause, str(proxy) if proxy else None)
     return found
 
 

@@ -72,7 +72,7 @@ class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
         metadata_mode: Which metadata comes before the text that is sent, as in the rest of LlamaIndex.
         score_transform: None gives the raw logit as score, `sigmoid` a number from 0 to 1.
         sigmoid_scale: What the logit is divided by before the sigmoid; NVIDIA's RAG blueprint takes 10.
-        min_score: Nodes whose score (after the transform) is lower are left out.
+        min_score: Nodes whose score (after the transform) is lower are left out, and those without a score.
         timeout: Seconds for connecting and for each wait for data.
         max_retries: How often a request is sent again after a connection error, a timeout, or a status that passes.
         deadline: Seconds for a whole call, retries and waits included.
@@ -189,7 +189,7 @@ class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
 
     @property
     def available_models(self) -> list[HostedModel]:
-        """The models that the service offers: those that it lists, or the live ones of the API catalog."""
+        """The models that the service offers: those that it lists, or those of the API catalog that aren't retired."""
         if self._client.endpoint.listing_urls:
             return [known(id_) for id_ in self._client.model_ids()]
         return [model for model in CATALOG.values() if model.status != "retired"]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from .errors import RerankError, RerankTimeout, ServiceUnreachable
+from .errors import PassageTooLong, RerankError, RerankTimeout, ServiceUnreachable
 from .replies import Reply, reply_error
 
 # 425, 499 and 520 to 524 come from proxies and gateways whose service was gone or slow for a moment.
@@ -33,6 +33,8 @@ async def send_with_retries(send: Callable[[], Awaitable[Reply]], max_retries: i
             if reply.status not in PASSING_STATUS:
                 return reply, retries
             error = reply_error(reply)
+            if isinstance(error, PassageTooLong):  # llama.cpp says so with 500
+                return reply, retries
             asked = requested_wait(reply)
             wait = backoff(retries) if asked is None else asked
         if retries == max_retries:

@@ -33,7 +33,9 @@ class ServiceFacts:
         found = await asyncio.gather(*asked, return_exceptions=True)
         for listing in found:
             if isinstance(listing, Listing):
-                self.dialect = listing.dialect or self.dialect
+                if self._endpoint.dialect == "rerank":
+                    self.dialect = listing.dialect or self.dialect
+                self._listing = listing
                 return listing
         raise next(error for error in found if isinstance(error, BaseException))
 
@@ -56,18 +58,22 @@ class ServiceFacts:
         """
         if self._looked:
             return
-        loop, search = asyncio.get_running_loop(), self._search
-        if search is None or search.get_loop() is not loop:  # calls that begin together look together
-            search = self._search = loop.create_task(self._find_listing(exchange))
-        await asyncio.wait({search}, timeout=min(LISTING_WAIT, exchange.left / 2))
-        search.cancel()  # which does nothing to one that is done
-        listing = search.result() if search.done() and not search.cancelled() else None
+        listing = self._listing or await self._search_together(exchange)
         if listing and model not in listing.model_ids:
-            self._search = None  # the next call looks again
+            self._listing = self._search = None  # the next call looks again
             others = ", ".join(listing.model_ids[:5])
             hint = f"Name one of its models with model=, or leave `model` out to get the first: {others}."
             raise NotFound(f"The service does not serve {model}", hint=hint, url=self._endpoint.listing_urls[0])
-        self._listing, self._looked = listing, True
+        self._looked = True
+
+    async def _search_together(self, exchange: Exchange) -> Listing | None:
+        """Look for a list of models, once for all calls that begin together."""
+        loop, search = asyncio.get_running_loop(), self._search
+        if search is None or search.get_loop() is not loop:
+            search = self._search = loop.create_task(self._find_listing(exchange))
+        await asyncio.wait({search}, timeout=min(LISTING_WAIT, exchange.left / 2))
+        search.cancel()  # which does nothing to one that is done
+        return search.result() if search.done() and not search.cancelled() else None
 
     async def _find_listing(self, exchange: Exchange) -> Listing | None:
         try:

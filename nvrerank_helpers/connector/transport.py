@@ -58,10 +58,11 @@ class OwnTransport:
             return Reply(response.status, response.headers, body)
 
     def proxy(self, url: str) -> Proxy | None:
-        """Return the proxy for a URL; the environment is read once."""
-        if url not in self._proxies:
-            self._proxies[url] = find_proxy(url)
-        return self._proxies[url]
+        """Return the proxy for a URL; the environment is read once for each host."""
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxies:
+            self._proxies[origin] = find_proxy(url)
+        return self._proxies[origin]
 
     def _open(self, url: str) -> aiohttp.ClientSession:
         home = background()
@@ -79,6 +80,9 @@ class OwnTransport:
     async def aclose(self) -> None:
         """Close the connections; a later request opens new ones."""
         home, session, self._session = self._home, self._session, None
+        if self._socks:
+            self._socks.close()
+            self._socks = None
         if home and session and home is background():
             await home.close(session)
 

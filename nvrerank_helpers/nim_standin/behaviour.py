@@ -189,7 +189,7 @@ class Behaviour:
     Attributes:
         name: As `--behaviour` takes it.
         wordings: Reason to answer.
-        token_limits: Limits that differ from those in `catalog.CATALOG`, by model.
+        token_limits: Limits that differ from those in `connector.CATALOG`, by model.
         default_truncate: What a request without `truncate` means.
         pads_lengths: Whether a refusal tells the padded length instead of the real one.
         strict_fields: Whether unknown fields are refused.
