@@ -12,16 +12,17 @@ import contextvars
 import ctypes
 import os
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from .errors import ServiceUnreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST_ABANDONED = 64  # threads that may hang after their callers have gone, until no more are started
+MOST_HANGING = 64  # threads of one kind that may go on after their callers have gone, until no more are started
 EXIT_WAIT = 1.0  # seconds that closing connections may delay the end of the process
 
 
@@ -120,11 +121,11 @@ class _Job:
     """One call in a daemon thread of its own."""
 
     lock = threading.Lock()
-    abandoned = 0  # calls that still hang although nobody waits for them any more
+    hanging: ClassVar[Counter[str]] = Counter()  # calls by kind that go on although nobody waits for them any more
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], kind: str = "") -> None:
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._function = function
+        self._function, self._kind = function, kind
         self._is_over = self._is_abandoned = False
         self._thread = threading.Thread(target=self._work, name="rerank-call", daemon=True)
         self._thread.start()
@@ -138,24 +139,28 @@ class _Job:
             error = raised
         with _Job.lock:
             self._is_over = True
-            _Job.abandoned -= self._is_abandoned
+            _Job.hanging[self._kind] -= self._is_abandoned
         if error is None:
             self.future.set_result(result)
         else:
             self.future.set_exception(error)
 
-    def abandon(self, *, interrupt: bool) -> None:
-        """Count a call that still hangs, and end its thread, if that is safe, as soon as it runs Python again.
+    def abandon(self) -> None:
+        """Count a call that goes on although nobody waits for it any more."""
+        with _Job.lock:
+            if not self._is_over:
+                self._is_abandoned = True
+                _Job.hanging[self._kind] += 1
+
+    def interrupt(self) -> None:
+        """End the thread, if it still runs, as soon as it runs Python again.
 
         A server that drips would hold it forever, and no public way leads from an HTTP client to the socket on which
-        a call of it waits. A silent server ends the thread by the client's own timeout.
+        a call of it waits. Any other call has ended by the client's own timeout by now, so that none is hit while it
+        holds a lock of the client.
         """
         with _Job.lock:
-            if self._is_over:
-                return
-            self._is_abandoned = True
-            _Job.abandoned += 1
-            if interrupt and self._thread.ident:
+            if not self._is_over and self._thread.ident:
                 thread = ctypes.c_ulong(self._thread.ident)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
 
@@ -168,19 +173,26 @@ class _DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
         return _Job(lambda: fn(*args, **kwargs)).future
 
 
-async def run_in_thread(function: Callable[[], T], *, interrupt: bool = False) -> T:
-    """Run a blocking function in a daemon thread; where the caller is cancelled, the thread is left or interrupted.
+async def run_in_thread(function: Callable[[], T], kind: str, interrupt_after: float | None = None) -> T:
+    """Run a blocking function in a daemon thread, which goes on where the caller is cancelled.
+
+    Args:
+        function: What to run.
+        kind: What hangs is counted by this name.
+        interrupt_after: Seconds after which an abandoned thread is told to end; None lets it be.
 
     Raises:
-        RuntimeError: Too many threads of earlier calls still hang.
+        RuntimeError: Too many calls of this kind still hang.
     """
-    if _Job.abandoned >= MOST_ABANDONED:
-        raise RuntimeError(f"{MOST_ABANDONED} earlier calls still hang, although their time was over")
+    if _Job.hanging[kind] >= MOST_HANGING:
+        raise RuntimeError(f"{MOST_HANGING} earlier calls of {kind} still hang, although their time was over")
     context = contextvars.copy_context()
-    job = _Job(lambda: context.run(function))
+    job = _Job(lambda: context.run(function), kind)
     try:
         result: T = await asyncio.wrap_future(job.future)
     except asyncio.CancelledError:
-        job.abandon(interrupt=interrupt)
+        job.abandon()
+        if interrupt_after is not None:
+            asyncio.get_running_loop().call_later(interrupt_after, job.interrupt)
         raise
     return result

@@ -154,7 +154,7 @@ class RankingClient(ClosesConnections):
             ranked = await exchange.finish(self._ask(exchange, query, passages, truncate))
         else:
             keys = pair_keys(self.endpoint.ranking_url, self.model, query, passages, truncate)
-            ranked, fresh = await exchange.finish(rank_missing(cache, keys, ask))
+            ranked, fresh = await exchange.finish(rank_missing(cache, keys, ask, exchange.left / 4))
             await keep(cache, fresh, exchange.left)
         probabilities = self._facts.are_probabilities(ranked.logits)
         return replace(ranked, seconds=exchange.seconds, probabilities=probabilities)

@@ -82,13 +82,13 @@ def pair_keys(
 
 
 async def rank_missing(
-    cache: ScoreCache, keys: Sequence[bytes], ask: Callable[[list[int]], Awaitable[Ranked]]
+    cache: ScoreCache, keys: Sequence[bytes], ask: Callable[[list[int]], Awaitable[Ranked]], seconds: float
 ) -> tuple[Ranked, dict[bytes, float]]:
-    """Take scores from the cache and ask for those at the other positions, each key once.
+    """Take scores from the cache, within some seconds, and ask for those at the other positions, each key once.
 
     Returns the scores of all keys, and those to keep. An error of `ask` has its positions in `keys`.
     """
-    known = await _look_up(cache, keys)
+    known = await _look_up(cache, keys, seconds)
     first = {key: position for position, key in reversed(list(enumerate(keys))) if key not in known}
     positions = sorted(first.values())
     try:
@@ -102,9 +102,9 @@ async def rank_missing(
     return replace(asked, logits=[scores[key] for key in keys], cached=sum(key in known for key in keys)), fresh
 
 
-async def _look_up(cache: ScoreCache, keys: Sequence[bytes]) -> dict[bytes, float]:
+async def _look_up(cache: ScoreCache, keys: Sequence[bytes], seconds: float) -> dict[bytes, float]:
     try:
-        found = await asyncio.wait_for(run_in_thread(partial(cache.get, keys)), WAIT)
+        found = await asyncio.wait_for(run_in_thread(partial(cache.get, keys), "the score cache"), min(WAIT, seconds))
         # Whatever wrote into the cache, a score that is no number must not break or disorder a ranking.
         return {key: score for key, score in found.items() if isinstance(score, int | float) and math.isfinite(score)}
     except Exception as error:  # noqa: BLE001 (a cache may be anything, and a query must not fail with it)
@@ -117,7 +117,7 @@ async def keep(cache: ScoreCache, scores: Mapping[bytes, float], seconds: float)
     if not scores:
         return
     try:
-        await asyncio.wait_for(run_in_thread(partial(cache.put, scores)), min(WAIT, seconds))
+        await asyncio.wait_for(run_in_thread(partial(cache.put, scores), "the score cache"), min(WAIT, seconds))
     except Exception as error:  # noqa: BLE001
         _warn_once(cache, error)
 
@@ -125,5 +125,5 @@ async def keep(cache: ScoreCache, scores: Mapping[bytes, float], seconds: float)
 def _warn_once(cache: ScoreCache, error: Exception) -> None:
     if id(cache) not in _warned:
         _warned.add(id(cache))
-        reason = f"it took longer than {WAIT:g} seconds" if isinstance(error, TimeoutError) else error
+        reason = "it took too long" if isinstance(error, TimeoutError) else error
         logger.warning("Reranking goes on without its score cache: %s", reason)

@@ -8,7 +8,7 @@ import os
 import ssl
 import weakref
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
@@ -25,6 +25,15 @@ class Transport(Protocol):
 
     async def send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
         """Return the answer, whatever its status; raise what the HTTP client raises."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Aborts a connection that is given up: closed in the usual way, it would wait for a server that does not read."""
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        if should_close and protocol.transport:
+            protocol.transport.abort()
+        super()._release(key, protocol, should_close=should_close)
 
 
 class OwnTransport:
@@ -68,7 +77,7 @@ class OwnTransport:
         home = background()
         secure = _ssl_context() if url.startswith("https:") or self.proxy(url) else True
         self._session = session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=secure),
+            connector=_Connector(limit=0, ssl=secure),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )

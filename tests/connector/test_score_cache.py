@@ -180,7 +180,7 @@ def test_a_call_does_not_wait_long_for_its_cache(rank, caplog, monkeypatch):
     finally:
         stuck.mended.set()
     assert (ranked.logits, ranked.cached) == ([1], 0)
-    assert [record.message.split(": ")[1] for record in caplog.records] == ["it took longer than 0.01 seconds"]
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["it took too long"]
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), "7", None], ids=str)
@@ -220,6 +220,6 @@ def test_what_is_known_and_what_is_asked_for_make_the_whole(keys, known_keys):
         asked.extend(keys[position] for position in positions)
         return Ranked([logits[keys[position]] for position in positions])
 
-    whole, fresh = asyncio.run(rank_missing(known, keys, ask))
+    whole, fresh = asyncio.run(rank_missing(known, keys, ask, 60))
     assert whole.logits == [logits[key] for key in keys]
     assert sorted(asked) == sorted(fresh) == sorted(set(keys) - known.scores.keys())
