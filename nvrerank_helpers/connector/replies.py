@@ -1,5 +1,6 @@
 """What comes back from a service, or why nothing did: one form for every HTTP client."""
 
+import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from .proxies import Proxy
 from .redaction import printable
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "Accept-Encoding": "gzip"}
+_SSL_SETTING = re.compile(r" ssl:(?:<[^>]*>|\w+)")  # which aiohttp adds to the names of hosts
 MAX_BODY = 32 * 1024 * 1024  # bytes of an answer: a thousand passages with their texts sent back take less
 
 
@@ -91,7 +93,7 @@ def transport_error(
         'The reranking service did not answer within 2 seconds'
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    cause = printable(str(error)) or type(error).__name__
+    cause = _SSL_SETTING.sub("", printable(str(error))) or type(error).__name__
     if names & {"TimeoutException", "TimeoutError"}:
         return RerankTimeout(f"The reranking service did not answer within {seconds:g} seconds")
     found: RerankError
