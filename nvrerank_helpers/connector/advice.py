@@ -61,7 +61,7 @@ _PLAIN_TO_TLS = "The port speaks https: write base_url with https://."
 _TLS_TO_PLAIN = "The port speaks plain http: write base_url with http://."
 _CERTIFICATE = (
     "This machine doesn't trust the service's certificate: name the certificate of your company or service in "
-    "SSL_CERT_FILE, or pass http_client=httpx.Client(verify=...)."
+    "SSL_CERT_FILE or SSL_CERT_DIR, or pass http_client=httpx.Client(verify=...)."
 )
 _CERTIFICATE_FILE = "SSL_CERT_FILE or SSL_CERT_DIR can't be read as certificates: correct or unset it."
 _NAME = "No such host: check the spelling of base_url, and the network or VPN."
@@ -96,10 +96,11 @@ def advise(error: RerankError, target: Endpoint, cause: str = "", proxy: str | N
     if error.status is not None and (special := _for_status(error, target, message)):
         return special
     if isinstance(error, ServiceUnreachable | InvalidAnswer) and cause:
-        if found := next((advice for pattern, advice in _CAUSES if pattern.search(cause)), None):
-            return found
-        if proxy:
+        found = next((advice for pattern, advice in _CAUSES if pattern.search(cause)), None)
+        if proxy and found in (None, _NAME):
             return _PROXY.format(proxy=proxy)
+        if found:
+            return found
     if isinstance(error, ServiceUnreachable) and target.dialect == "rerank":
         return _RUNNING
     table = _CATALOG if target.hosted or target.in_catalog else _OWN

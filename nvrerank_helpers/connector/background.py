@@ -34,7 +34,11 @@ class BackgroundLoop:
         self.loop.set_default_executor(_DaemonExecutor())  # which looks up host names
         self.opened: dict[object, Callable[[], Awaitable[None]]] = {}
         self._thread = threading.Thread(target=self._serve, name="rerank", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # as when the interpreter is shutting down
+            self.loop.close()
+            raise
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -75,7 +79,7 @@ def background() -> BackgroundLoop:
         if _current is None:
             try:
                 _current = BackgroundLoop()
-            except RuntimeError as error:  # as when the interpreter is shutting down
+            except RuntimeError as error:
                 raise ServiceUnreachable(f"No thread for requests can be started: {error}") from None
         return _current
 
@@ -103,6 +107,7 @@ def _forget() -> None:
     if _current:
         _inherited.append(_current)
     _current, _lock = None, threading.Lock()
+    _Job.lock, _Job.hanging = threading.Lock(), Counter()
 
 
 def _stop() -> None:
@@ -135,8 +140,10 @@ class _Job:
         result, error = None, None
         try:
             result = self._function()
-        except BaseException as raised:  # noqa: BLE001 (it is raised where the call was made)
+        except Exception as raised:  # noqa: BLE001 (it is raised where the call was made)
             error = raised
+        except BaseException as raised:  # noqa: BLE001 (raised there, it would end the loop)
+            error = RuntimeError(f"the call ended with {type(raised).__name__}")
         with _Job.lock:
             self._is_over = True
             _Job.hanging[self._kind] -= self._is_abandoned

@@ -165,22 +165,23 @@ class RankingClient(ClosesConnections):
         if not passages:
             return Ranked([])
         await self._facts.look(exchange, self.model)
+        spoken = self._facts.dialect
         try:
             return await self._send_batches(exchange, query, passages, truncate)
         except RequestRefused as error:
-            if not self._facts.learn(error):
+            if not self._facts.learn(error, spoken):
                 raise
         return await self._send_batches(exchange, query, passages, truncate)
 
     async def _send_batches(
         self, exchange: Exchange, query: str, passages: Sequence[Passage], truncate: Truncate | None
     ) -> Ranked:
+        dialect = self._facts.dialect  # another call may change it at any time
         batches = split(len(passages), self._facts.batch_size(self.max_batch_size))
         free = asyncio.Semaphore(self.max_concurrency)
 
         async def send(batch: range) -> tuple[Answer, int]:
-            dialect, part = self._facts.dialect, passages[batch.start : batch.stop]
-            content = to_json(dialect.payload(self.model, query, part, truncate))
+            content = to_json(dialect.payload(self.model, query, passages[batch.start : batch.stop], truncate))
             async with free:
                 try:
                     reply, retries = await exchange.rank(content)

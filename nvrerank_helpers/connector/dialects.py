@@ -70,12 +70,17 @@ def parse_listing(body: bytes) -> Listing | None:
     if isinstance(answer.get("model_id"), str) and "max_client_batch_size" in answer:
         most = answer["max_client_batch_size"]
         return Listing([answer["model_id"]], TEI, most if type(most) is int and most > 0 else None)
-    entries = answer.get("data")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "id" in entry for entry in entries):
+    entries, name = answer.get("data"), "id"
+    if entries is None:  # Cohere lists what each model is for
+        entries, name = answer.get("models"), "name"
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    ids = [entry.get(name) for entry in entries if "rerank" in entry.get("endpoints", ["rerank"])]
+    if not all(isinstance(id_, str) and id_ for id_ in ids):
         return None
     owners = {str(entry.get("owned_by")).lower() for entry in entries}
     dialect = next((_BY_OWNER[owner] for owner in sorted(owners) if owner in _BY_OWNER), None)
-    return Listing([str(entry["id"]) for entry in entries], dialect)
+    return Listing(ids, dialect)
 
 
 def is_tei_refusal(status: int, message: str) -> bool:

@@ -100,7 +100,8 @@ class RerankError(Exception):
 
     def hide(self, key: str | None) -> None:
         """Take the key out of everything that the error can show."""
-        self.args = (redact(self.args[0], key),)
+        ours, colon, theirs = self.args[0].partition(": ")
+        self.args = (redact(ours, key) + colon + redact(theirs, key),)
         for name in ("hint", "detail", "request_id", "url"):
             value = getattr(self, name)
             setattr(self, name, redact(value, key) if value else value)
@@ -226,9 +227,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 # Text Embeddings Inference, Infinity, FastAPI.
-_TOO_MANY = re.compile(
-    r"allowed batch size|should have at most \d+ items|too many (?:documents|passages)", re.IGNORECASE
-)
+_TOO_MANY = re.compile(r"allowed batch size|at most \d+ items|too many (?:documents|passages)", re.IGNORECASE)
 
 
 def status_error_class(status: int, message: str) -> type[StatusError]:

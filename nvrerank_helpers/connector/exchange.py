@@ -19,6 +19,7 @@ from .replies import Reply, reply_error, transport_error
 from .retries import PASSING_STATUS, send_with_retries
 from .transport import Transport
 
+PROXY_STATUS = {403, 407, 502, 503, 504}  # what proxies answer themselves
 POLLING_PAUSE = 0.1  # seconds between two questions whether a deferred answer is there
 REQUEST_ID = re.compile(r"[\w-]{1,128}")
 
@@ -72,15 +73,18 @@ class Exchange:
             error = raised
         except Exception as raised:  # noqa: BLE001 (nothing else leaves a call)
             error = RerankError(f"Reranking failed: {type(raised).__name__}: {printable(str(raised))}")
-        raise self._explain(error)
+        # Without its traceback: the frames below hold what was sent and answered.
+        raise self._explain(error).with_traceback(None) from None
 
     def _explain(self, error: RerankError) -> RerankError:
         endpoint, key = self._settings.endpoint, self._settings.key
-        error.model, error.url = self._model, error.url or endpoint.ranking_url
+        error.model, error.url = printable(self._model, 200), error.url or endpoint.ranking_url
         if error.status is None and self._last and self._last not in error.args[0]:
             error.args = (f"{error.args[0]}; the last try ended with: {self._last}",)
         if error.status is not None:
             error.hint = advise(error, endpoint)
+            proxy = find_proxy(error.url) if error.status in PROXY_STATUS else None
+            error.hint += f" It may come from the proxy of {proxy}." if proxy else ""
         if error.retry_after is not None:
             wait = f"Try again in {error.retry_after:.0f} seconds, longer than this call may take."
             error.hint = f"{wait} {error.hint}"

@@ -18,7 +18,9 @@ def check_client(client: Any, name: str, *, wants_async: bool) -> None:
     if client is None:
         return
     wanted = "httpx.AsyncClient" if wants_async else "httpx.Client"
-    if not (callable(getattr(client, "build_request", None)) and callable(getattr(client, "send", None))):
+    if isinstance(client, type) or not (
+        callable(getattr(client, "build_request", None)) and callable(getattr(client, "send", None))
+    ):
         raise ValueError(f"{name} is a {type(client).__module__}.{type(client).__name__}: pass an {wanted}.")
     if inspect.iscoroutinefunction(client.send) != wants_async:
         other = "http_client" if wants_async else "async_http_client"

@@ -15,6 +15,8 @@ _PLACEHOLDER = re.compile(
     r"<.*>|\$\{?\w+\}?|%\w+%|\{\{.*\}\}|nvapi-(?:[x*.…]{3,}|…|your.*)?|your[-_ ].*key.*", re.IGNORECASE
 )
 
+_LINE = re.compile(r"\w+=nvapi-")  # of an .env file
+
 _given: dict[str, SecretStr] = {}  # by origin: keys that this process was given for an address, as by `connect`
 
 
@@ -44,7 +46,7 @@ def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = 
     name = KEY_VARIABLE if inherited else "The API key"
     if _PLACEHOLDER.fullmatch(text):
         raise ValueError(f"{name} is a placeholder: put your own key in its place (made at build.nvidia.com).")
-    if not text.isascii() or not text.isprintable() or " " in text:
+    if not text.isascii() or not text.isprintable() or " " in text or _LINE.match(text):
         raise ValueError(f"{name} contains blanks or characters that no key has: copy it again, alone.")
     return Key(SecretStr(text), inherited)
 

@@ -28,6 +28,11 @@ class Proxy:
         """How the proxy is spoken to: http, https, socks5 and so on."""
         return self.url.partition("://")[0].lower()
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the URL contains a login, which a library may quote in part."""
+        return "@" in self.url
+
 
 def find_proxy(url: str) -> Proxy | None:
     """Return the proxy to reach an address through; None means directly.
@@ -46,16 +51,17 @@ def find_proxy(url: str) -> Proxy | None:
     named = getproxies()
     scheme = parts.scheme if parts.scheme in named else "all"
     address = named.get(scheme, "").strip()
-    if not address or proxy_bypass(parts.netloc) or _is_in_network(host, named.get("no", "")):
+    if not address or _is_excepted(host, parts.netloc, named.get("no", "")) or proxy_bypass(parts.netloc):
         return None
     return Proxy(address if "://" in address else f"http://{address}", f"{scheme.upper()}_PROXY")
 
 
-def _is_in_network(host: str, networks: str) -> bool:
-    with suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        for network in networks.replace(",", " ").split():
-            with suppress(ValueError):
-                if address in ipaddress.ip_network(network.strip("[]"), strict=False):
-                    return True
+def _is_excepted(host: str, host_and_port: str, exceptions: str) -> bool:
+    for entry in exceptions.lower().replace(",", " ").split():
+        name = entry.lstrip("*").lstrip(".")
+        if entry == "*" or name in (host, host_and_port.lower()) or (name and host.endswith(f".{name}")):
+            return True
+        with suppress(ValueError):
+            if ipaddress.ip_address(host) in ipaddress.ip_network(name.strip("[]"), strict=False):
+                return True
     return False

@@ -93,7 +93,8 @@ def transport_error(
         'The reranking service did not answer within 2 seconds'
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    cause = _SSL_SETTING.sub("", printable(str(error))) or type(error).__name__
+    said = _SSL_SETTING.sub("", printable(str(error)))
+    cause = type(error).__name__ if not said or (proxy and proxy.has_credentials) else said
     if names & {"TimeoutException", "TimeoutError"}:
         return RerankTimeout(f"The reranking service did not answer within {seconds:g} seconds")
     found: RerankError
@@ -106,7 +107,9 @@ def transport_error(
     else:
         way = f" through the proxy of {proxy}" if proxy else ""
         found = ServiceUnreachable(f"The reranking service could not be reached{way}: {cause}")
-    found.hint = advise(found, Endpoint("", hosted=hosted, dialect=dialect), cause, str(proxy) if proxy else None)
+    found.hint = advise(
+        found, Endpoint("", hosted=hosted, dialect=dialect), said or cause, str(proxy) if proxy else None
+    )
     return found
 
 

@@ -15,7 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from .client import DEADLINE, MAX_RETRIES, TIMEOUT, RankingClient
 from .closing import ClosesConnections
-from .endpoints import ADDRESS_VARIABLE, default_model, endpoint
+from .endpoints import ADDRESS_VARIABLE, default_model, endpoint, parse_address
 from .errors import RerankError
 from .events import dispatcher, emit_cost, emit_failure, reported
 from .health import Report, check
@@ -135,7 +135,8 @@ class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
         async_http_client: httpx.AsyncClient | None = None,
         **kwargs: Any,
     ) -> None:
-        base_url = base_url or os.environ.get(ADDRESS_VARIABLE) or None
+        if not base_url and (base_url := os.environ.get(ADDRESS_VARIABLE, "").strip() or None):
+            parse_address(base_url, f"base_url in {ADDRESS_VARIABLE}")  # says where a wrong one comes from
         super().__init__(model=model or default_model(base_url), base_url=base_url, **kwargs)  # type: ignore[call-arg]
         given = find_key(nvidia_api_key or api_key, {})
         self._given_key = given.secret if given else None

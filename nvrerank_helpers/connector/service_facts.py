@@ -8,6 +8,7 @@ from .endpoints import Endpoint
 from .errors import InvalidAnswer, NotFound, RerankError, excerpt
 from .exchange import Exchange
 from .protocol import NIM, Dialect
+from .redaction import printable
 
 LISTING_WAIT = 5.0  # seconds that a first call gives a service to say which models it has; at most half of the call
 
@@ -61,9 +62,11 @@ class ServiceFacts:
         listing = self._listing or await self._search_together(exchange)
         if listing and model not in listing.model_ids:
             self._listing = self._search = None  # the next call looks again
-            others = ", ".join(listing.model_ids[:5])
+            others = ", ".join(printable(name, 200) for name in listing.model_ids[:5])
             hint = f"Name one of its models with model=, or leave `model` out to get the first: {others}."
-            raise NotFound(f"The service does not serve {model}", hint=hint, url=self._endpoint.listing_urls[0])
+            raise NotFound(
+                f"The service does not serve {printable(model, 200)}", hint=hint, url=self._endpoint.listing_urls[0]
+            )
         self._looked = True
 
     async def _search_together(self, exchange: Exchange) -> Listing | None:
@@ -81,9 +84,9 @@ class ServiceFacts:
         except RerankError:
             return None
 
-    def learn(self, error: RerankError) -> bool:
-        """Return whether a refusal gave away another dialect, so that it is worth asking again."""
-        if self.dialect is COHERE and is_tei_refusal(error.status or 0, error.detail or ""):
+    def learn(self, error: RerankError, spoken: Dialect) -> bool:
+        """Return whether a refusal of what was spoken gave away another dialect, so that it is worth asking again."""
+        if spoken is COHERE and is_tei_refusal(error.status or 0, error.detail or ""):
             self.dialect = TEI
             return True
         return False

@@ -49,7 +49,9 @@ class OwnTransport:
         """Send a request; the seconds are for connecting and for each wait for data."""
         proxy = self.proxy(url)
         if proxy and proxy.scheme.startswith("socks"):
-            self._socks = self._socks or SyncClientTransport(httpx.Client(proxy=proxy.url, trust_env=False))
+            self._socks = self._socks or SyncClientTransport(
+                httpx.Client(proxy=proxy.url, trust_env=False, verify=_ssl_context())
+            )
             return await self._socks.send(method, url, content, key, seconds)
         limits = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         session = self._session if self._session and self._home is background() else self._open(url)

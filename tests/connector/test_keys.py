@@ -2,7 +2,7 @@ import pytest
 from pydantic import SecretStr
 
 from nvrerank_helpers.connector.endpoints import endpoint
-from nvrerank_helpers.connector.keys import find_key, key_for
+from nvrerank_helpers.connector.keys import find_key, key_for, remember_key
 from nvrerank_helpers.connector.redaction import redact
 
 ENVIRONMENT = {"NVIDIA_API_KEY": "nvapi-from-the-environment"}
@@ -47,3 +47,89 @@ def test_a_key_from_the_environment_goes_to_the_service_on_this_machine_that_pla
     played = endpoint(None, None, {"NVRERANK_CATALOG_URL": "http://127.0.0.1:5000"})
     assert key_for(played, None).get_secret_value() == "nvapi-inherited"
     assert key_for(endpoint("http://127.0.0.1:5000", None), None) is None
+
+
+@pytest.mark.parametrize("around", ["{}", '"{}"', "'{}'", ' "{}" ', '" {} "', "{}\r\n", "\t{}"])
+def test_quotes_and_blanks_around_a_key_are_taken_off(around):
+    for key in (
+        find_key(around.format("nvapi-one"), {}),
+        find_key(None, {"NVIDIA_API_KEY": around.format("nvapi-one")}),
+    ):
+        assert key.secret.get_secret_value() == "nvapi-one"
+
+
+@pytest.mark.parametrize("given", ['"nvapi-one', "nvapi-one'", "\"nvapi-one'", '"'])
+def test_a_quote_on_one_side_stays(given):
+    assert find_key(given, {}).secret.get_secret_value() == given
+
+
+@pytest.mark.parametrize("given", ['""', "''", '"  "'])
+def test_quotes_around_nothing_are_no_key(given):
+    assert find_key(None, {"NVIDIA_API_KEY": given}) is None
+
+
+PLACEHOLDERS = [
+    "<nvapi-key>",
+    "<your key>",
+    "$KEY",
+    "${KEY}",
+    "%KEY%",
+    "{{ KEY }}",
+    "nvapi-",
+    "nvapi-xxxx",
+    "nvapi-XXX",
+]
+PLACEHOLDERS += [
+    "nvapi-...",
+    "nvapi-\u2026",
+    "nvapi-***",
+    "nvapi-your-key",
+    "your_api_key",
+    "YOUR-NVIDIA-KEY-HERE",
+    '"<key>"',
+]
+
+
+@pytest.mark.parametrize("given", PLACEHOLDERS)
+def test_a_placeholder_is_refused(given):
+    with pytest.raises(ValueError, match="NVIDIA_API_KEY is a placeholder"):
+        find_key(None, {"NVIDIA_API_KEY": given})
+    with pytest.raises(ValueError, match="The API key is a placeholder"):
+        find_key(given, {})
+
+
+@pytest.mark.parametrize("given", ["nvapi-Ab3_-xYz", "nvapi-xx", "sk-1234", "key", "0123456789abcdef", "a.b.c=="])
+def test_what_may_be_a_key_is_taken(given):
+    assert find_key(given, {}).secret.get_secret_value() == given
+
+
+@pytest.mark.parametrize(
+    "given", ["nvapi-one\x00", "nvapi-one\x1b[31m", "Bearer nvapi-one", "\ufeffnvapi-one", "nvapi-one\u200b"]
+)
+def test_what_no_header_carries_is_refused(given):
+    with pytest.raises(ValueError, match="copy it again"):
+        find_key(given, {})
+
+
+@pytest.mark.parametrize("given", ["NVIDIA_API_KEY=nvapi-one", "export=nvapi-one"])
+def test_a_line_of_an_env_file_is_no_key(given):
+    with pytest.raises(ValueError, match="copy it again"):
+        find_key(given, {})
+
+
+def test_a_key_that_cannot_be_used_does_not_matter_to_an_own_service(monkeypatch):
+    monkeypatch.setenv("NVIDIA_API_KEY", "<nvapi-key>")
+    assert key_for(endpoint("http://nim.example/v1", None, {}), None) is None
+
+
+def test_a_remembered_key_goes_to_its_address_only(monkeypatch):
+    monkeypatch.setattr("connector.keys._given", {})
+    remember_key(endpoint("http://nim.example:8000/v1", None, {}), SecretStr("my-key"))
+    assert key_for(endpoint("http://nim.example:8000/v1/ranking", None, {}), None).get_secret_value() == "my-key"
+    for other in ("http://nim.example:8001/v1", "https://nim.example:8000/v1", "http://other.example:8000/v1"):
+        assert key_for(endpoint(other, None, {}), None) is None
+
+
+def test_the_catalog_wants_a_key():
+    with pytest.raises(ValueError, match="API key is required"):
+        key_for(endpoint(None, None, {}), None)
