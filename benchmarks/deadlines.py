@@ -33,7 +33,7 @@ from nvrerank_helpers import NVIDIARerank, RateLimit
 from nvrerank_helpers.connector.errors import RerankError
 
 DEADLINE, MOST, PATIENCE = 1.0, 1.3, 10.0  # seconds: promised, tolerated, until a call counts as hung
-PAUSE, BLOCKED, LOOKUP = 0.05, 5.0, 3.0  # seconds: between drips, in a slow cache, in a slow name server
+PAUSE, BLOCKED, LOOKUP = 0.02, 5.0, 3.0  # seconds: between drips, in a slow cache, in a slow name server
 SHORT, SETTLE, EXIT, MORE = 0.05, 1.0, 2.0, 3  # for leaks: deadline, settling, the process's end; what may stay
 CALLS, LARGE_CALLS = 500, 20  # that time out; a large request that is not let go of holds megabytes
 NODES = [NodeWithScore(node=TextNode(text=str(number)), score=0.5) for number in range(4)]

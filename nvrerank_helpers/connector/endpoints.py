@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import socket
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from .models import CATALOG, CATALOG_ADDRESS, DEFAULT_MODEL, known
 
 ADDRESS_VARIABLE = "NVIDIA_BASE_URL"  # of your own NIM, where no address is given
 CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"  # of a service on this machine that plays the catalog
+LOOPBACK_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 CATALOG_HOSTS = {"ai.api.nvidia.com", "integrate.api.nvidia.com"}
 LATER_ADDRESS = "https://api.nvcf.nvidia.com"  # where the catalog's deferred answers are asked for
 LATER_PATH = "/v2/nvcf/pexec/status/"
@@ -42,8 +44,8 @@ class Endpoint:
 
 def is_loopback(host: str | None) -> bool:
     """Return whether a host name means this machine."""
-    name = (host or "").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
+    name = unicodedata.normalize("NFKC", host or "").rstrip(".").lower()
+    if name in LOOPBACK_NAMES or name.endswith(".localhost"):
         return True
     try:
         address = ipaddress.ip_address(name)
@@ -135,7 +137,7 @@ def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str
             f"{CATALOG_VARIABLE} is {local!r}: only a service on this machine (127.0.0.1, localhost) may play "
             "the API catalog. Use base_url for any other service."
         )
-    local = f"{played.scheme}://{played.netloc}{played.path.rstrip('/')}"
+    local = f"{played.scheme}://{played.netloc}{played.path.rstrip('/').removesuffix('/v1')}"
     return Endpoint(local + urlsplit(url).path, later_url=local + LATER_PATH, in_catalog=True)
 
 

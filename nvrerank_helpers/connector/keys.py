@@ -12,7 +12,8 @@ from .endpoints import Endpoint
 KEY_VARIABLE = "NVIDIA_API_KEY"
 # What documentation writes in place of a key: <nvapi-…>, $NVIDIA_API_KEY, ${KEY}, {{ key }}, nvapi-xxxx, nvapi-...
 _PLACEHOLDER = re.compile(
-    r"<.*>|\$\{?\w+\}?|%\w+%|\{\{.*\}\}|nvapi-(?:[x*.…]{3,}|…|your.*)?|your[-_ ].*key.*", re.IGNORECASE
+    r"<.*>|\[.*\]|\$\{?\w+\}?|%\w+%|\{\{.*\}\}|nvapi-(?:[x*.…]{3,}|…|your.*)?|your[-_ ].*key.*|changeme|x{3,}|sk-\.+",
+    re.IGNORECASE,
 )
 
 _LINE = re.compile(r"\w+=nvapi-")  # of an .env file

@@ -49,6 +49,8 @@ class OwnTransport:
         """Send a request; the seconds are for connecting and for each wait for data."""
         proxy = self.proxy(url)
         if proxy and proxy.scheme.startswith("socks"):
+            if self._home is not background():  # also after a fork, which shares sockets with the parent
+                self._home, self._socks = background(), None
             self._socks = self._socks or SyncClientTransport(
                 httpx.Client(proxy=proxy.url, trust_env=False, verify=_ssl_context())
             )

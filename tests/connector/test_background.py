@@ -294,6 +294,17 @@ print(rank(1, 3))
     assert output_of(python(service, code)) == (0, "RerankError\n[1.0, 3.0]", "")
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_whatever_ends_a_thread_of_the_callers_client_is_an_error_of_ours(service, kind):
+    def hook(_):
+        raise kind
+
+    mine = httpx.Client(event_hooks={"request": [hook]}, trust_env=False, verify=False)
+    with mine, pytest.raises(RerankError, match=kind.__name__):
+        client_of(service, http_client=mine, max_retries=0).rank("q", passages(1))
+    assert client_of(service).rank("q", passages(1)).logits == [1]
+
+
 class Hanging:
     """A client of the caller on which every ranking hangs until the test is over."""
 
@@ -317,29 +328,31 @@ def hanging(monkeypatch):
     assert becomes_true(lambda: not any(background._Job.hanging.values()))
 
 
-def test_a_client_that_hangs_is_left_at_the_deadline_and_refused_when_too_many_calls_hang(hanging, service):
-    client = client_of(service, http_client=hanging, deadline=0.05)
-    for _ in range(2):
-        with pytest.raises(RerankTimeout):
-            client.rank("q", passages(1))
-    with pytest.raises(RerankError, match="2 earlier calls"):
-        client.rank("q", passages(1))
+def errors_of(call):
+    """Call until it is refused; a slow machine may need more calls than two until two of them hang."""
+    found = []
+    while len(found) < 50 and not (found and "earlier calls" in str(found[-1])):
+        with pytest.raises(RerankError) as raised:
+            call()
+        found.append(raised.value)
+    return found
 
 
-async def test_an_async_call_is_refused_too_when_too_many_calls_hang(hanging, service):
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_client_that_hangs_is_left_at_the_deadline_and_refused_when_too_many_calls_hang(hanging, service, way):
     client = client_of(service, http_client=hanging, deadline=0.05)
-    for _ in range(2):
-        with pytest.raises(RerankTimeout):
-            await client.arank("q", passages(1))
-    with pytest.raises(RerankError, match="2 earlier calls"):
-        await client.arank("q", passages(1))
+    calls = {
+        "sync": lambda: client.rank("q", passages(1)),
+        "async": lambda: asyncio.run(client.arank("q", passages(1))),
+    }
+    *before, refusal = errors_of(calls[way])
+    assert {type(error) for error in before} == {RerankTimeout}
+    assert "2 earlier calls" in str(refusal)
 
 
 def test_hanging_calls_do_not_count_against_the_connectors_own_client(hanging, service):
     client = client_of(service, http_client=hanging, deadline=0.05)
-    for _ in range(2):
-        with pytest.raises(RerankTimeout):
-            client.rank("q", passages(1))
+    errors_of(lambda: client.rank("q", passages(1)))
     assert client_of(service).rank("q", passages(1)).logits == [1]
 
 

@@ -5,12 +5,9 @@ import traceback
 
 import httpx
 import pytest
-from fake_service import FakeService
-from pydantic import SecretStr
-
-from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.endpoints import endpoint
-from nvrerank_helpers.connector.errors import (
+from connector.client import RankingClient
+from connector.endpoints import endpoint
+from connector.errors import (
     InvalidAnswer,
     RateLimited,
     RequestRefused,
@@ -18,8 +15,11 @@ from nvrerank_helpers.connector.errors import (
     ServerError,
     ServiceUnreachable,
 )
-from nvrerank_helpers.connector.rate_limit import RateLimit
-from nvrerank_helpers.connector.replies import transport_error
+from connector.rate_limit import RateLimit
+from connector.replies import transport_error
+from connector_alias import package_name
+from fake_service import FakeService
+from pydantic import SecretStr
 
 NIM = endpoint("http://nim:1976/v1", None, {})
 KEY = "nvapi-secret-of-the-test"
@@ -31,7 +31,7 @@ def passages(*numbers):
 
 @pytest.fixture
 def service(monkeypatch):
-    monkeypatch.setattr("nvrerank_helpers.connector.retries.backoff", lambda _: 0.0)
+    monkeypatch.setattr("connector.retries.backoff", lambda _: 0.0)
     return FakeService()
 
 
@@ -123,7 +123,7 @@ def test_after_a_failing_batch_those_that_wait_are_not_sent(rank, service):
 
 
 def test_after_a_failing_batch_the_others_are_not_tried_again(service, monkeypatch):
-    monkeypatch.setattr("nvrerank_helpers.connector.retries.backoff", lambda _: 20.0)
+    monkeypatch.setattr("connector.retries.backoff", lambda _: 20.0)
     service.answers = [httpx.Response(503), httpx.Response(400)]
     client = RankingClient(NIM, "m", max_batch_size=1, http_client=service.client())
     started = time.monotonic()
@@ -175,7 +175,7 @@ def test_a_key_is_in_no_traceback(rank, service, answer):
     with pytest.raises(Exception, match="model m") as failed:
         rank([1], api_key=SecretStr(KEY), max_retries=0)
     report = traceback.TracebackException.from_exception(failed.value, capture_locals=True)
-    ours = [line for line in report.format() if "nvrerank_helpers" in line]
+    ours = [line for line in report.format() if package_name().split(".")[0] in line]
     assert ours
     assert KEY not in "".join(ours)
 
@@ -222,7 +222,7 @@ def test_a_wait_that_is_too_long_fails_at_once_and_says_how_long(rank, service):
 
 
 def test_a_connection_error_at_the_deadline_is_not_tried_again(rank, service, monkeypatch):
-    monkeypatch.setattr("nvrerank_helpers.connector.retries.backoff", lambda _: 5.0)
+    monkeypatch.setattr("connector.retries.backoff", lambda _: 5.0)
     service.answers = [httpx.ConnectError("refused")]
     with pytest.raises(ServiceUnreachable, match="Try again in 5 seconds"):
         rank([1], deadline=1)
@@ -297,7 +297,7 @@ def scored():
 
 @pytest.fixture(params=["sync", "async"])
 def rank_hosted(request, service, monkeypatch):
-    monkeypatch.setattr("nvrerank_helpers.connector.exchange.POLLING_PAUSE", 0.001)
+    monkeypatch.setattr("connector.exchange.POLLING_PAUSE", 0.001)
 
     def ranked(**arguments):
         client = RankingClient(

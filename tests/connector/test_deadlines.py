@@ -12,10 +12,9 @@ import threading
 import httpx
 import httpx2
 import pytest
+from connector import NVIDIARerank
+from connector.errors import RerankTimeout
 from llama_index.core.schema import NodeWithScore, TextNode
-
-from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.connector.errors import RerankTimeout
 
 DEADLINE = 0.05
 DRIP = 0.01  # seconds between two bytes

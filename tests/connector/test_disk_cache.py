@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import pytest
-
-from nvrerank_helpers.connector import disk_cache
-from nvrerank_helpers.connector.disk_cache import DiskCache
-from nvrerank_helpers.connector.errors import CacheError
+from connector import disk_cache
+from connector.disk_cache import DiskCache
+from connector.errors import CacheError
+from connector_alias import package_name
 
 
 def key(number):
@@ -44,7 +44,7 @@ def test_hits_and_misses_are_counted(cache):
 
 def test_a_later_process_finds_the_scores_to_the_last_bit(cache, path):
     cache.put({key(1): 0.1 + 0.2})
-    code = f"from nvrerank_helpers import DiskCache; print(DiskCache({str(path)!r}).get([{key(1)!r}]))"
+    code = f"from {package_name()} import DiskCache; print(DiskCache({str(path)!r}).get([{key(1)!r}]))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == f"{{{key(1)!r}: {0.1 + 0.2!r}}}\n"
 
@@ -71,7 +71,7 @@ def test_threads_may_share_it(cache):
 
 WRITER = """
 import sys
-from nvrerank_helpers.connector.disk_cache import DiskCache
+from PACKAGE import DiskCache
 first = int(sys.argv[2])
 print("open", flush=True)
 with DiskCache(sys.argv[1]) as cache:
@@ -81,7 +81,10 @@ with DiskCache(sys.argv[1]) as cache:
 
 
 def test_processes_may_make_it_and_share_it_at_the_same_time(path):
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, f"{first}"]) for first in range(0, 200, 50)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER.replace("PACKAGE", package_name()), path, f"{first}"])
+        for first in range(0, 200, 50)
+    ]
     assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
     with DiskCache(path) as cache:
         assert len(cache.get([key(number) for number in range(200)])) == 200
@@ -89,7 +92,7 @@ def test_processes_may_make_it_and_share_it_at_the_same_time(path):
 
 KILLED = """
 import sys
-from nvrerank_helpers.connector.disk_cache import DiskCache
+from PACKAGE import DiskCache
 cache = DiskCache(sys.argv[1])
 number = 0
 while True:
@@ -102,7 +105,9 @@ while True:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 @pytest.mark.parametrize("rounds", [1, 7])
 def test_it_survives_a_process_that_is_killed_while_it_writes(path, rounds):
-    with subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED.replace("PACKAGE", package_name()), path], stdout=subprocess.PIPE, text=True
+    ) as writer:
         told = [int(writer.stdout.readline()) for _ in range(rounds)]
         writer.kill()
     with DiskCache(path) as cache:

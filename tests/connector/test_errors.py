@@ -1,9 +1,8 @@
 import pickle
 
 import pytest
-
-from nvrerank_helpers.connector import errors
-from nvrerank_helpers.connector.errors import RateLimited, RerankError, StatusError, status_error_class
+from connector import errors
+from connector.errors import RateLimited, RerankError, StatusError, status_error_class
 
 
 @pytest.mark.parametrize(

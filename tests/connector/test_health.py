@@ -2,15 +2,12 @@ from functools import partial
 
 import httpx
 import pytest
+from connector import health
+from connector.client import RankingClient
+from connector.endpoints import endpoint
+from connector.errors import InvalidAnswer, RerankTimeout
+from connector.health import Report, Step, check, wait_until_ready
 from fake_service import FakeService
-
-from nvrerank_helpers.__main__ import main
-from nvrerank_helpers.connector import health as preflight
-from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.endpoints import endpoint
-from nvrerank_helpers.connector.errors import InvalidAnswer, RerankTimeout
-from nvrerank_helpers.connector.health import Report, Step, check, wait_until_ready
-from nvrerank_helpers.nim_standin.process import StandIn
 
 
 def answers(*contents, models=("m",)):
@@ -83,7 +80,7 @@ def starting(monkeypatch):
     def answer_with(*contents):
         service = FakeService()
         service.answers = list(contents)
-        monkeypatch.setattr(preflight, "RankingClient", partial(RankingClient, http_client=service.client()))
+        monkeypatch.setattr(health, "RankingClient", partial(RankingClient, http_client=service.client()))
         return service
 
     return answer_with
@@ -97,7 +94,7 @@ def test_waiting_ends_when_the_service_is_ready(starting):
 
 def test_it_pauses_between_two_looks(starting, monkeypatch):
     pauses = []
-    monkeypatch.setattr(preflight, "sleep", pauses.append)
+    monkeypatch.setattr(health, "sleep", pauses.append)
     starting(httpx.Response(503), httpx.Response(503), httpx.Response(200))
     wait_until_ready("nim", pause=2)
     assert pauses == [2, 2]
@@ -123,15 +120,3 @@ def test_a_service_that_cannot_tell_is_not_waited_for(starting):
 def test_the_api_catalog_is_not_waited_for():
     with pytest.raises(ValueError, match="give the address of a NIM"):
         wait_until_ready("https://ai.api.nvidia.com/v1")
-
-
-@pytest.fixture(scope="module")
-def standin():
-    with StandIn() as running:
-        yield running.base_url
-
-
-@pytest.mark.parametrize(("model", "status"), [([], 0), (["--model", "other"], 1)])
-def test_the_command_line_tells_by_its_status(standin, capsys, model, status):
-    assert main(["check", "--base-url", standin, *model]) == status
-    assert capsys.readouterr().out.startswith("ok    address")

@@ -1,10 +1,9 @@
 import base64
 
 import pytest
+from connector.images import has_image, image_of
+from connector.nodes import to_passage
 from llama_index.core.schema import ImageNode, MetadataMode, TextNode
-
-from nvrerank_helpers.connector.images import has_image, image_of
-from nvrerank_helpers.connector.nodes import to_passage
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -6,14 +6,13 @@ import traceback
 
 import httpx
 import pytest
+from connector import NVIDIARerank
+from connector.errors import ModelRetired, RateLimited, ServerError
+from connector.rate_limit import RateLimit
 from fake_service import FakeService
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
-
-from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.connector.errors import ModelRetired, RateLimited, ServerError
-from nvrerank_helpers.connector.rate_limit import RateLimit
 
 KEY = "nvapi-secret-of-the-test"
 TEXT = "a confidential sentence"
@@ -152,7 +151,7 @@ def test_an_event_tells_of_the_failure_between_start_and_end(rerank, broken, rec
 
 
 def test_event_and_log_tell_what_to_do_and_neither_texts_nor_key(rerank, broken, recorder, caplog):
-    with caplog.at_level(logging.WARNING, "nvrerank_helpers"):
+    with caplog.at_level(logging.WARNING):
         rerank(reranker(broken, api_key=KEY), nodes(TEXT))
     said = [recorder.events[1].model_dump_json(), *(record.getMessage() for record in caplog.records)]
     assert len(said) == 2

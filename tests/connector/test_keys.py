@@ -1,9 +1,8 @@
 import pytest
+from connector.endpoints import endpoint
+from connector.keys import find_key, key_for, remember_key
+from connector.redaction import redact
 from pydantic import SecretStr
-
-from nvrerank_helpers.connector.endpoints import endpoint
-from nvrerank_helpers.connector.keys import find_key, key_for, remember_key
-from nvrerank_helpers.connector.redaction import redact
 
 ENVIRONMENT = {"NVIDIA_API_KEY": "nvapi-from-the-environment"}
 

@@ -2,9 +2,8 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-from nvrerank_helpers.connector.memory_cache import MemoryCache
-from nvrerank_helpers.connector.score_cache import ScoreCache
+from connector.memory_cache import MemoryCache
+from connector.score_cache import ScoreCache
 
 
 def test_what_was_put_is_there_and_nothing_else():

@@ -1,8 +1,7 @@
 import pytest
-
-from nvrerank_helpers.connector.endpoints import endpoint, is_hosted
-from nvrerank_helpers.connector.errors import ModelRetired
-from nvrerank_helpers.connector.models import CATALOG, DEFAULT_MODEL, HostedModel, check_status
+from connector.endpoints import endpoint, is_hosted
+from connector.errors import ModelRetired
+from connector.models import CATALOG, DEFAULT_MODEL, HostedModel, check_status
 
 VL_URL = "https://ai.api.nvidia.com/v1/retrieval/nvidia/llama-nemotron-rerank-vl-1b-v2/reranking"
 

@@ -1,11 +1,7 @@
 import logging
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
-
-from nvrerank_helpers.connector.nodes import (
+from connector.nodes import (
     annotated,
     apply_order,
     check_arguments,
@@ -14,6 +10,9 @@ from nvrerank_helpers.connector.nodes import (
     to_passage,
     without_scores,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 NODE = TextNode(id_="n", text="two roads", metadata={"poet": "Frost"})
 

@@ -1,18 +1,17 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from nvrerank_helpers.connector.dialects import COHERE, cohere_payload, parse_listing
-from nvrerank_helpers.connector.errors import InvalidAnswer, server_message, status_error
-from nvrerank_helpers.connector.protocol import (
+from connector.dialects import COHERE, cohere_payload, parse_listing
+from connector.errors import InvalidAnswer, server_message, status_error
+from connector.protocol import (
     argsort_descending,
     parse_answer,
     ranking_payload,
     sigmoid,
     split,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 logits = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=30)
 

@@ -3,9 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
-
-from nvrerank_helpers.connector.errors import RateLimited
-from nvrerank_helpers.connector.rate_limit import RateLimit
+from connector.errors import RateLimited
+from connector.rate_limit import RateLimit
 
 
 class Clock:

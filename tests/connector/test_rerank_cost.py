@@ -1,14 +1,13 @@
 import httpx
 import pytest
+from connector.errors import RerankError
+from connector.events import RerankCostEvent
+from connector.reranker import NVIDIARerank
 from fake_service import FakeService
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.schema import NodeWithScore, TextNode
-
-from nvrerank_helpers.connector.errors import RerankError
-from nvrerank_helpers.connector.events import RerankCostEvent
-from nvrerank_helpers.connector.reranker import NVIDIARerank
 
 NODES = [NodeWithScore(node=TextNode(text=str(number)), score=1.0) for number in range(5)]
 

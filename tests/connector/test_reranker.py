@@ -4,6 +4,11 @@ import pickle
 
 import httpx
 import pytest
+from connector import NVIDIARerank
+from connector.disk_cache import DiskCache
+from connector.errors import ModelRetired, RerankError
+from connector.models import DEFAULT_MODEL
+from connector.rate_limit import RateLimit
 from fake_service import FakeService
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
@@ -14,12 +19,6 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
-
-from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.connector.disk_cache import DiskCache
-from nvrerank_helpers.connector.errors import ModelRetired, RerankError
-from nvrerank_helpers.connector.models import DEFAULT_MODEL
-from nvrerank_helpers.connector.rate_limit import RateLimit
 
 KEY = "nvapi-secret-of-the-test"
 

@@ -4,11 +4,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-
-from nvrerank_helpers.connector import retries
-from nvrerank_helpers.connector.errors import RateLimited, RerankTimeout, ServerError, ServiceUnreachable
-from nvrerank_helpers.connector.replies import Reply
-from nvrerank_helpers.connector.retries import LONGEST_WAIT, backoff, requested_wait, send_with_retries
+from connector import retries
+from connector.errors import RateLimited, RerankTimeout, ServerError, ServiceUnreachable
+from connector.replies import Reply
+from connector.retries import LONGEST_WAIT, backoff, requested_wait, send_with_retries
 
 
 def reply(status, retry_after=None):

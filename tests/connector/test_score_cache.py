@@ -4,17 +4,16 @@ import threading
 
 import httpx
 import pytest
+from connector import score_cache as cache
+from connector.client import RankingClient
+from connector.endpoints import endpoint
+from connector.errors import CacheError, RerankError, RerankTimeout
+from connector.protocol import Ranked
+from connector.score_cache import CountingCache, ScoreCache, pair_keys, rank_missing
+from connector.service_facts import ServiceFacts
 from fake_service import FakeService
 from hypothesis import given
 from hypothesis import strategies as st
-
-from nvrerank_helpers.connector import score_cache as cache
-from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.endpoints import endpoint
-from nvrerank_helpers.connector.errors import CacheError, RerankError, RerankTimeout
-from nvrerank_helpers.connector.protocol import Ranked
-from nvrerank_helpers.connector.score_cache import CountingCache, ScoreCache, pair_keys, rank_missing
-from nvrerank_helpers.connector.service_facts import ServiceFacts
 
 
 class DictCache(CountingCache):

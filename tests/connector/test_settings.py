@@ -26,6 +26,11 @@ def test_a_remembered_model_is_used_for_its_address(monkeypatch):
     assert default_model("http://nim.example:8001") == ""
 
 
+def test_an_address_that_plays_the_catalog_may_end_in_v1():
+    played = endpoint(None, "a/model", {"NVRERANK_CATALOG_URL": "http://127.0.0.1:5000/v1/"})
+    assert played.ranking_url == "http://127.0.0.1:5000/v1/retrieval/a/model/reranking"
+
+
 def test_the_status_has_the_name_that_other_clients_give_it():
     assert status_error(429, b"").status_code == status_error(429, b"").status == 429
 
@@ -63,6 +68,16 @@ def test_a_socks_proxy_is_spoken_to_by_httpx(socks):
         assert client.rank("q", [{"text": "2"}]).logits == [2]
     assert [arguments["proxy"] for _, arguments in socks] == ["socks5://proxy.example:1080"]
     assert socks[0][0].is_closed
+
+
+def test_after_a_fork_a_socks_proxy_gets_another_connection(socks, monkeypatch):
+    monkeypatch.setattr(background, "_current", background.background())
+    client = RankingClient(endpoint("http://nim.example/v1", None, {}), "m")
+    client.rank("q", [{"text": "1"}])
+    background._forget()
+    client.rank("q", [{"text": "1"}])
+    background._stop()
+    assert len(socks) == 2
 
 
 def test_a_socks_proxy_trusts_the_certificates_of_the_environment(socks, monkeypatch):
