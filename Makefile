@@ -94,6 +94,7 @@ bench: setup ## measure side by side: the pipeline's steps, our client against o
 	$(BIN)/python benchmarks/retrieval.py
 	mkdir -p build
 	$(BIN)/python benchmarks/clients.py --figure build/clients.svg
+	$(BIN)/python benchmarks/deadlines.py
 	$(BIN)/python benchmarks/endurance.py
 	$(SIDE) beyond
 	$(BEYOND)/python benchmarks/bulk.py
