@@ -1,4 +1,4 @@
-"""The event loop in a thread of its own on which the requests of this process run.
+"""The event loop in a background thread on which the requests of this process run.
 
 One loop serves sync and async callers alike. A deadline is then one `asyncio.timeout` for every kind of call: what it
 ends is cancelled and its connection closed, which is impossible with a thread that waits in a socket. Connections
@@ -123,7 +123,7 @@ atexit.register(_stop)
 
 
 class _Job:
-    """One call in a daemon thread of its own."""
+    """One call in a separate daemon thread."""
 
     lock = threading.Lock()
     hanging: ClassVar[Counter[str]] = Counter()  # calls by kind that go on although nobody waits for them any more

@@ -64,7 +64,7 @@ def key_for(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None
     """Return the key to send, or None: one from the environment goes to the API catalog, or to what plays it, only.
 
     Raises:
-        ValueError: The API catalog is asked and there is no key.
+        ValueError: The API catalog is asked without a key.
     """
     key = find_key(given or _given.get(target.origin), os.environ if target.hosted or target.in_catalog else {})
     if target.hosted and key is None:

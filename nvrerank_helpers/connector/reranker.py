@@ -33,20 +33,8 @@ from .protocol import Ranked, Truncate, argsort_descending, to_scores
 from .rate_limit import RateLimit
 from .score_cache import ScoreCache
 
-# Fields that the client is made from: it is made anew when one of them is assigned.
-CLIENT_FIELDS = {
-    "model",
-    "base_url",
-    "max_batch_size",
-    "max_concurrency",
-    "timeout",
-    "max_retries",
-    "deadline",
-    "rate_limit",
-    "score_cache",
-    "allow_retired",
-    "truncate",
-}
+# Fields that the client does not depend on; it is made anew when another one is assigned.
+OWN_FIELDS = {"top_n", "metadata_mode", "score_transform", "sigmoid_scale", "min_score", "on_failure"}
 
 
 class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
@@ -148,7 +136,7 @@ class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
         if name == "base_url" and value != self.base_url:
             self._given_key = None
         super().__setattr__(name, value)
-        if name in CLIENT_FIELDS:
+        if name in type(self).model_fields and name not in OWN_FIELDS:
             self._make_client()
 
     def _make_client(self) -> None:
@@ -216,7 +204,7 @@ class NVIDIARerank(ClosesConnections, BaseNodePostprocessor):
         self.__init__(**state)  # type: ignore[misc]
 
     def __copy__(self) -> Self:
-        """Make another of the same settings, key and clients, with connections of its own."""
+        """Make another of the same settings, key and clients, with separate connections."""
         return type(self)(
             api_key=self._given_key,
             http_client=self._http_clients[0],

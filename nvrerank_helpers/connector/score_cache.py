@@ -105,7 +105,7 @@ async def rank_missing(
 async def _look_up(cache: ScoreCache, keys: Sequence[bytes], seconds: float) -> dict[bytes, float]:
     try:
         found = await asyncio.wait_for(run_in_thread(partial(cache.get, keys), "the score cache"), min(WAIT, seconds))
-        # Whatever wrote into the cache, a score that is no number must not break or disorder a ranking.
+        # Whatever wrote into the cache, a score that isn't a number must not break or disorder a ranking.
         return {key: score for key, score in found.items() if isinstance(score, int | float) and math.isfinite(score)}
     except Exception as error:  # noqa: BLE001 (a cache may be anything, and a query must not fail with it)
         _warn_once(cache, error)

@@ -213,7 +213,7 @@ for _ in range(2):
 @LIBRARIES
 def test_an_async_client_over_two_event_loops_ranks_or_keeps_the_order(library):
     code = TWO_LOOPS.replace("LIBRARY", library.__name__).replace("PACKAGE", package_name())
-    with serving() as service:  # in a process of its own, since the first loop leaves a connection open
+    with serving() as service:  # in a separate process, since the first loop leaves a connection open
         command = [sys.executable, "-c", code, f"{service.origin}/v1"]
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     first, second = found.splitlines()

@@ -75,7 +75,7 @@ def test_a_report_is_lines_of_text_and_a_table():
 
 @pytest.fixture
 def starting(monkeypatch):
-    """Give `wait_until_ready` a service that answers its looks with these, one after the other."""
+    """Give `wait_until_ready` a service that answers its looks with these, in turn."""
 
     def answer_with(*contents):
         service = FakeService()
