@@ -34,7 +34,7 @@ from nvrerank_helpers.connector.errors import RerankError
 
 DEADLINE, MOST, PATIENCE = 1.0, 1.3, 10.0  # seconds: promised, tolerated, until a call counts as hung
 PAUSE, BLOCKED, LOOKUP = 0.02, 5.0, 3.0  # seconds: between drips, in a slow cache, in a slow name server
-SHORT, SETTLE, EXIT, MORE = 0.05, 1.0, 2.0, 3  # for leaks: deadline, settling, the process's end; what may stay
+SHORT, SETTLE, EXIT, MORE = 0.05, 2.0, 2.0, 3  # for leaks: deadline, settling, the process's end; what may stay
 CALLS, LARGE_CALLS = 500, 20  # that time out; a large request that is not let go of holds megabytes
 NODES = [NodeWithScore(node=TextNode(text=str(number)), score=0.5) for number in range(4)]
 LARGE = NodeWithScore(node=TextNode(text="many words " * 700_000), score=0.5)  # more than the sockets' buffers take
@@ -220,16 +220,17 @@ def measure(name: str, ports: Sequence[int], at_once: int) -> tuple[float, bool]
 def count_leaks(name: str, client: str, ports: Sequence[int], pipe: Connection) -> None:
     """Count threads and open files after one call and after many, and see whether a call still ends right then."""
     logging.disable()
-    reranker = make_reranker(name, ports, client, deadline=SHORT, on_failure="keep_order", max_batch_size=1)
-    counts = []
+    reranker = make_reranker(name, ports, client, deadline=SHORT, on_failure="keep_order", max_batch_size=2)
+    counts, endings = [], set()
     for calls in (1, LARGE_CALLS if name == UNREAD else CALLS):
         for _ in range(calls):
             reranker.postprocess_nodes([LARGE] if name == UNREAD else NODES, query_str="q")
+            endings.add(type(reranker.last_failure).__name__)
         time.sleep(SETTLE)
         counts.append((threading.active_count(), len(os.listdir("/proc/self/fd"))))  # noqa: PTH208 (it is shorter)
     reranker.deadline, reranker.base_url = 5, f"{make_address(LIMITED, ports)}/v1"
     right = reranker.postprocess_nodes(NODES, query_str="q")[0].score == len(NODES) - 1
-    pipe.send((*counts, right))
+    pipe.send((*counts, endings, right))
 
 
 def find_leaks(name: str, client: str, ports: Sequence[int]) -> bool:
@@ -237,12 +238,12 @@ def find_leaks(name: str, client: str, ports: Sequence[int]) -> bool:
     ours, theirs = SPAWN.Pipe()
     process = SPAWN.Process(target=count_leaks, args=(name, client, ports, theirs))
     process.start()
-    before, after, right = ours.recv()
+    before, after, endings, right = ours.recv()
     said = time.monotonic()
     process.join(PATIENCE)
     seconds = time.monotonic() - said
-    then = f"{'right' if right else 'WRONG'}; exit after {seconds:.2f} s"
-    print(f"{name}, {client}: threads and open files {before}, then {after}; the next call ends {then}", flush=True)
+    then = f"{', '.join(sorted(endings))}, the next call {'right' if right else 'WRONG'}; exit after {seconds:.2f} s"
+    print(f"{name}, {client}: threads and open files {before}, then {after}; {then}", flush=True)
     return right and seconds <= EXIT and all(late - early <= MORE for early, late in zip(before, after, strict=True))
 
 

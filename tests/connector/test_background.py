@@ -68,12 +68,16 @@ async def arank(*numbers):
 """
 
 
+# Python 3.12 and later warn of each fork of a process with threads, as ours is after its first call.
+NO_WARNING_OF_FORKS = ["-W", "ignore:This process:DeprecationWarning"]
+
+
 def python(service, code, *options, **arguments):
     """Start another Python that ranks with this service."""
     program = PREPARED.format(package=package_name(), origin=service.origin) + code
     paths = os.pathsep.join(filter(None, [*sys.path[:0], str(root()), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, *options, "-c", program],
+        [sys.executable, *options, *NO_WARNING_OF_FORKS, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
