@@ -60,6 +60,7 @@ PREPARED = """
 import asyncio, os, signal, sys, threading
 from {package}.client import RankingClient
 from {package}.endpoints import endpoint
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
 client = RankingClient(endpoint("{origin}/v1", None, dict()), "m")
 def rank(*numbers):
     return client.rank("q", [dict(text=str(number)) for number in numbers]).logits
