@@ -85,7 +85,7 @@ class Exchange:
             error.hint = advise(error, endpoint)
             proxy = find_proxy(error.url) if error.status in PROXY_STATUS else None
             error.hint += f" It may come from the proxy of {proxy}." if proxy else ""
-        if error.retry_after is not None:
+        if error.retry_after is not None and error.retry_after >= 0.5:
             wait = f"Try again in {error.retry_after:.0f} seconds, longer than this call may take."
             error.hint = f"{wait} {error.hint}"
         error.hide(key.get_secret_value() if key else None)
@@ -144,6 +144,8 @@ class Exchange:
 
     async def _send_once(self, method: str, url: str, content: bytes | None) -> Reply:
         timeout = min(self._settings.timeout, self.left)
+        if timeout <= 0:  # which clients read as no limit, or as a connection that failed
+            raise TimeoutError
         try:
             reply = await self._transport.send(method, url, content, self._settings.key, timeout)
         except Exception as raised:  # noqa: BLE001 (what HTTP clients raise is a list without an end)

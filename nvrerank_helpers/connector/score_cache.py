@@ -104,7 +104,8 @@ async def rank_missing(
 
 async def _look_up(cache: ScoreCache, keys: Sequence[bytes], seconds: float) -> dict[bytes, float]:
     try:
-        found = await asyncio.wait_for(run_in_thread(partial(cache.get, keys), "the score cache"), min(WAIT, seconds))
+        async with asyncio.timeout(min(WAIT, seconds)):
+            found = await run_in_thread(partial(cache.get, keys), "the score cache")
         # Whatever wrote into the cache, a score that isn't a number must not break or disorder a ranking.
         return {key: score for key, score in found.items() if isinstance(score, int | float) and math.isfinite(score)}
     except Exception as error:  # noqa: BLE001 (a cache may be anything, and a query must not fail with it)
@@ -117,7 +118,8 @@ async def keep(cache: ScoreCache, scores: Mapping[bytes, float], seconds: float)
     if not scores:
         return
     try:
-        await asyncio.wait_for(run_in_thread(partial(cache.put, scores), "the score cache"), min(WAIT, seconds))
+        async with asyncio.timeout(min(WAIT, seconds)):
+            await run_in_thread(partial(cache.put, scores), "the score cache")
     except Exception as error:  # noqa: BLE001
         _warn_once(cache, error)
 

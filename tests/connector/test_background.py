@@ -142,7 +142,8 @@ def test_an_interrupt_ends_a_call_at_once(silent, call):
 
 @posix
 def test_after_an_interrupt_the_next_call_ranks(silent):
-    code = "try: rank(1)\nexcept KeyboardInterrupt: print('interrupted')\nsys.stdin.readline()\nprint(rank(1, 3))"
+    code = "try: rank(1)\nexcept KeyboardInterrupt: print('interrupted', flush=True)\n"
+    code += "sys.stdin.readline()\nprint(rank(1, 3))"
     process = python(silent, code, stdin=subprocess.PIPE)
     assert silent.reached.wait(60)
     process.send_signal(signal.SIGINT)

@@ -377,3 +377,14 @@ def test_an_answer_that_is_not_what_its_encoding_says_is_refused(rank, service):
 def test_a_connection_error_without_words_is_told_by_its_name():
     error = transport_error(httpx.ReadError(""), 1, hosted=False)
     assert "could not be reached: ReadError" in str(error)
+
+
+def test_a_large_request_gives_no_warning():
+    client = RankingClient(endpoint("http://127.0.0.1:9/v1", None, {}), "m", max_retries=0)
+    with pytest.raises(ServiceUnreachable, match="could not be reached"):
+        client.rank("q", [{"text": "a" * 2**21}])
+
+
+def test_a_call_without_time_left_is_a_timeout(rank):
+    with pytest.raises(RerankTimeout, match="deadline"):
+        rank(range(3), max_batch_size=1, deadline=1e-9)
