@@ -380,6 +380,7 @@ async def test_it_works_in_a_query_engine_async(service):
     assert ids((await engine.aquery("q")).source_nodes) == ["n3", "n2"]
 
 
+@pytest.mark.filterwarnings("ignore:ServiceManager is deprecated")  # of itself, in the oldest workflows
 async def test_it_works_in_a_workflow(service):
     class Reranking(Workflow):
         @step
