@@ -39,7 +39,12 @@ class Endpoint:
     @property
     def origin(self) -> str:
         """Scheme, host and port."""
-        return "/".join(self.ranking_url.split("/", 3)[:3])
+        return origin_of(self.ranking_url)
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a whole URL."""
+    return "/".join(url.split("/", 3)[:3])
 
 
 def is_loopback(host: str | None) -> bool:

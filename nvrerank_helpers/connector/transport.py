@@ -16,6 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from .background import BackgroundLoop, background
+from .endpoints import origin_of
 from .given_clients import SyncClientTransport
 from .proxies import Proxy, find_proxy
 from .replies import HEADERS, Reply, read_body
@@ -75,7 +76,7 @@ class OwnTransport:
 
     def proxy(self, url: str) -> Proxy | None:
         """Return the proxy for a URL; the environment is read once for each host."""
-        origin = "/".join(url.split("/", 3)[:3])
+        origin = origin_of(url)
         if origin not in self._proxies:
             self._proxies[origin] = find_proxy(url)
         return self._proxies[origin]
