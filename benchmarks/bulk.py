@@ -20,7 +20,7 @@ from llama_index.postprocessor.nvidia_rerank import NVIDIARerank as LlamaIndexRe
 from local_server import MODEL, LocalServer, texts
 
 from nvrerank_helpers import bulk
-from nvrerank_helpers.bulk.cluster import running_ray
+from nvrerank_helpers.bulk import running_ray
 
 DELAY = 0.05  # seconds that a service with a model on a graphics card takes
 PASSAGES = 40  # of each query

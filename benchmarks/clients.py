@@ -30,7 +30,7 @@ from llama_index.postprocessor.nvidia_rerank import NVIDIARerank as LlamaIndexRe
 from local_server import MODEL, LocalServer, texts
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.charts import SAME, UP, Figure
+from nvrerank_helpers.evaluation import SAME, UP, Figure
 
 QUERY = "which way should I go?"
 UPSTREAM = "LlamaIndex 0.7.0"

@@ -30,7 +30,7 @@ import httpx2
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank, RateLimit
-from nvrerank_helpers.connector.errors import RerankError
+from nvrerank_helpers.connector import RerankError
 
 DEADLINE, MOST, PATIENCE = 1.0, 1.3, 10.0  # seconds: promised, tolerated, until a call counts as hung
 PAUSE, BLOCKED, LOOKUP = 0.02, 5.0, 3.0  # seconds: between drips, in a slow cache, in a slow name server

@@ -18,7 +18,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from local_server import MODEL, LocalServer, texts
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.connector.errors import RerankError
+from nvrerank_helpers.connector import RerankError
 
 CALLS = 10_000
 MOST_GROWTH = 5.0  # MB

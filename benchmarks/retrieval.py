@@ -11,7 +11,7 @@ import pandas as pd
 from llama_index.core.schema import NodeWithScore
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.nim_standin import StandIn
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 

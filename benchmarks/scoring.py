@@ -27,11 +27,9 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.connector.models import DEFAULT_MODEL
-from nvrerank_helpers.nim_standin.encoding import WINDOW
-from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.nim_standin.scoring import RelevanceModel
-from nvrerank_helpers.nim_standin.weights import load_tokenizer, weights_folder
+from nvrerank_helpers.connector import DEFAULT_MODEL
+from nvrerank_helpers.minilm import WINDOW, load_tokenizer, weights_folder
+from nvrerank_helpers.nim_standin import RelevanceModel, StandIn
 from nvrerank_helpers.pydocs import load_passages, load_questions
 
 THREADS = 2

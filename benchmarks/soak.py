@@ -20,9 +20,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 import psutil
 
-from nvrerank_helpers.connector.models import DEFAULT_MODEL, hosted_path
-from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.nim_standin.scoring import RelevanceModel
+from nvrerank_helpers.connector import DEFAULT_MODEL, hosted_path
+from nvrerank_helpers.nim_standin import RelevanceModel, StandIn
 from nvrerank_helpers.pydocs import load_passages, load_questions
 
 CLIENTS = 16

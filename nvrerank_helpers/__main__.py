@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from nvrerank_helpers.bulk.command import add_options, run_command
-from nvrerank_helpers.connector.errors import RerankError
+from nvrerank_helpers.bulk import add_options, run_command
+from nvrerank_helpers.connector import RerankError
 from nvrerank_helpers.extras import ExtraNotInstalled
-from nvrerank_helpers.nim_standin.process import INSTALL, StandInError
+from nvrerank_helpers.nim_standin import INSTALL, StandInError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,14 +58,14 @@ def _command(asked: argparse.Namespace) -> int:
 def _demo(json_file: Path | None) -> int:
     if importlib.util.find_spec("ir_measures") is None:
         raise StandInError("The demo needs the course's parts.", hint=INSTALL)
-    from nvrerank_helpers import demo  # heavy, and only there with the extra
+    from nvrerank_helpers.lessons import print_demo  # heavy, and only there with the extra
 
-    demo.main(json_file)
+    print_demo(json_file)
     return 0
 
 
 def _check(base_url: str | None, model: str | None) -> int:
-    from nvrerank_helpers.connector.reranker import NVIDIARerank
+    from nvrerank_helpers.connector import NVIDIARerank
 
     report = NVIDIARerank(base_url=base_url, model=model).check()
     print(report)

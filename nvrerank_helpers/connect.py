@@ -6,18 +6,23 @@ from html import escape
 from threading import Lock
 from urllib.parse import urlsplit
 
-from nvrerank_helpers.connector.endpoints import (
+from nvrerank_helpers.connector import (
     ADDRESS_VARIABLE,
     CATALOG_VARIABLE,
+    DEFAULT_MODEL,
+    KEY_VARIABLE,
     Endpoint,
+    Key,
+    NotFound,
+    ServiceUnreachable,
     endpoint,
+    find_key,
     is_hosted,
+    key_for,
+    remember_key,
     remember_model,
 )
-from nvrerank_helpers.connector.errors import NotFound, ServiceUnreachable
-from nvrerank_helpers.connector.keys import KEY_VARIABLE, Key, find_key, key_for, remember_key
-from nvrerank_helpers.connector.models import DEFAULT_MODEL
-from nvrerank_helpers.nim_standin.process import StandIn, StandInError
+from nvrerank_helpers.nim_standin import StandIn, StandInError
 
 STAND_IN_MODELS = "stand-in/"  # begins the ids of models that no NIM serves
 
@@ -86,7 +91,7 @@ def connect(base_url: str | None = None, api_key: str | None = None, model: str 
 
 
 def _own_nim(address: str, given: Key | None, model: str | None, why: str) -> Service:
-    from nvrerank_helpers.connector.client import RankingClient  # aiohttp: the stand-in's process starts without it
+    from nvrerank_helpers.connector import RankingClient  # aiohttp: the stand-in's process starts without it
 
     target = endpoint(address, None)
     _remember(target, given, model)

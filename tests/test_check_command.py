@@ -1,7 +1,7 @@
 import pytest
 
 from nvrerank_helpers.__main__ import main
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.nim_standin import StandIn
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ import pytest
 
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.connect import Service
-from nvrerank_helpers.connector.endpoints import CATALOG_VARIABLE
-from nvrerank_helpers.connector.errors import ServiceUnreachable
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.connector import CATALOG_VARIABLE, ServiceUnreachable
+from nvrerank_helpers.nim_standin import StandIn
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from tiny_standin import TinyStandIn
 
 from nvrerank_helpers import NVIDIARerank
 from nvrerank_helpers.connector.retries import PASSING_STATUS
-from nvrerank_helpers.nim_standin.control import StandInControl
-from nvrerank_helpers.nim_standin.faults import KINDS
+from nvrerank_helpers.nim_standin import StandInControl
+from nvrerank_helpers.nim_standin.faults.specs import KINDS
 
 DEADLINE = 1.0
 SLACK = 3.0  # seconds that a busy machine may take on top

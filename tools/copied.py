@@ -21,7 +21,7 @@ def copy_all(target: Path) -> None:
     package = target.joinpath(*COPY.split("."))
     shutil.copytree(ROOT / "nvrerank_helpers" / "connector", package, ignore=without)
     (package.parent / "__init__.py").touch()
-    for name in ("connector", "offline"):
+    for name in ("connector", "fakes", "offline"):
         shutil.copytree(ROOT / "tests" / name, target / "tests" / name, ignore=without)
     helpers = [path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_")]
     for path in [ROOT / "conftest.py", ROOT / "pyproject.toml", *helpers]:

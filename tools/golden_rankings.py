@@ -1,7 +1,7 @@
 """Rankings and logits of the 74 test questions, to compare two states of the code on one machine.
 
-python tools/golden_rankings.py record FILE
-python tools/golden_rankings.py compare FILE
+python -m tools.golden_rankings record FILE
+python -m tools.golden_rankings compare FILE
 
 Processors round differently, so a file is only good for the machine that wrote it.
 """

@@ -1,6 +1,6 @@
 """Open the course in JupyterLab; where no browser can open, serve it and print the address.
 
-Options are handed on to JupyterLab: `python tools/lab.py --port 9000`.
+Options are handed on to JupyterLab: `python -m tools.lab --port 9000`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,9 @@ from importlib.metadata import version
 from llama_index.core.schema import TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.charts import before_and_after
 from nvrerank_helpers.connector import ModelRetired
-from nvrerank_helpers.evaluation import side_by_side
-from nvrerank_helpers.exercises import check
+from nvrerank_helpers.evaluation import before_and_after, side_by_side
+from nvrerank_helpers.lessons import check
 from nvrerank_helpers.retrieval import build_hybrid
 
 print(f"nvrerank-helpers {version('nvrerank-helpers')}, LlamaIndex {version('llama-index-core')}")

@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 import httpx
 import pandas as pd
 
-from nvrerank_helpers import connect, keychain
-from nvrerank_helpers.charts import bars
+from nvrerank_helpers import connect
 from nvrerank_helpers.connector import StatusError, status_error
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.leaks import find_leaks, leaky_project
-from nvrerank_helpers.lesson import LessonCatalog, two_nodes
+from nvrerank_helpers.evaluation import bars
+from nvrerank_helpers.lessons import (
+    LessonCatalog, api_key, check, find_leaks, leaky_project, two_nodes,
+)
 
 print(f"keyring {version('keyring')}, python-dotenv {version('python-dotenv')}")
 pd.set_option("display.max_colwidth", None)
@@ -29,7 +29,7 @@ pd.set_option("display.max_colwidth", None)
 # Enter goes on without. What will it say here?
 
 # %% tags=["timing"]
-print(keychain.use_key())
+print(api_key.use_key())
 connect()
 
 # %% [markdown]
@@ -43,13 +43,13 @@ connect()
 
 # %% tags=["timing"]
 try:
-    print("Kept in:", keychain.keep_in_keyring("nvapi-lesson", "nvrerank-lesson"))
-    print("Taken out:", keychain.forget_in_keyring("nvrerank-lesson"))
-except keychain.KeychainError as error:
+    print("Kept in:", api_key.keep_in_keyring("nvapi-lesson", "nvrerank-lesson"))
+    print("Taken out:", api_key.forget_in_keyring("nvrerank-lesson"))
+except api_key.KeychainError as error:
     print(error)
 
 # %% [markdown]
-# For your own key: `keychain.keep_in_keyring(keychain.ask_key())`. From then on `use_key()` finds it.
+# For your own key: `api_key.keep_in_keyring(api_key.ask_key())`. From then on `use_key()` finds it.
 #
 # ## Or in a file that git ignores
 #
@@ -60,13 +60,13 @@ except keychain.KeychainError as error:
 folder = TemporaryDirectory(ignore_cleanup_errors=True)
 project = leaky_project(folder.name)
 try:
-    keychain.keep_in_env_file("nvapi-lesson", project / ".env")
-except keychain.KeychainError as error:
+    api_key.keep_in_env_file("nvapi-lesson", project / ".env")
+except api_key.KeychainError as error:
     print(f"Refused: {error}\n")
 (project / ".gitignore").write_text(".env\n", encoding="utf-8")
-keychain.keep_in_env_file("nvapi-lesson", project / ".env")
+api_key.keep_in_env_file("nvapi-lesson", project / ".env")
 mode = (project / ".env").stat().st_mode & 0o777
-print(f"Kept with mode {mode:o}: {keychain.key_from_env_file(project / '.env')!r}")
+print(f"Kept with mode {mode:o}: {api_key.key_from_env_file(project / '.env')!r}")
 
 # %% [markdown]
 # Once git ignores the file, the key is written. Mode 600 means that you can read it and no other user can; Windows keeps
@@ -79,9 +79,9 @@ print(f"Kept with mode {mode:o}: {keychain.key_from_env_file(project / '.env')!r
 
 # %% tags=["timing"]
 lesson = LessonCatalog(per_minute=1)
-display(keychain.check_key())
-display(keychain.check_key("nvapi-busy", lesson.url()))
-display(keychain.check_key("nvapi-revoked", lesson.url()))
+display(api_key.check_key())
+display(api_key.check_key("nvapi-busy", lesson.url()))
+display(api_key.check_key("nvapi-revoked", lesson.url()))
 
 # %% [markdown]
 # ## Five ways to be refused
@@ -162,7 +162,7 @@ pd.DataFrame(leaks).set_index("place")
 # %% tags=["copy-this", "timing"]
 from llama_index.core.schema import NodeWithScore, TextNode
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.keychain import check_key, use_key
+from nvrerank_helpers.lessons import check_key, use_key
 
 print(use_key())  # the environment, .env, the system keyring; asks only where somebody can answer
 print(check_key())  # one request, and never the key

@@ -14,14 +14,13 @@ import pandas as pd
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.connector import CATALOG, CATALOG_ADDRESS
-from nvrerank_helpers.connector import ModelRetired, PassageTooLong, RateLimited
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.lesson import LessonCatalog
-from nvrerank_helpers.connector import sigmoid
+from nvrerank_helpers.connector import (
+    CATALOG, CATALOG_ADDRESS, ModelRetired, PassageTooLong, RateLimited, sigmoid,
+)
+from nvrerank_helpers.evaluation import judged_logits, kept, threshold_figure
+from nvrerank_helpers.lessons import LessonCatalog, check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
-from nvrerank_helpers.thresholds import judged_logits, kept, threshold_figure
 
 print(f"llama-index-core {version('llama-index-core')}, httpx {version('httpx')}")
 

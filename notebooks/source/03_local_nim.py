@@ -69,12 +69,10 @@ import pandas as pd
 from prometheus_client.parser import text_string_to_metric_families
 
 from nvrerank_helpers import NVIDIARerank, RerankError, connect
-from nvrerank_helpers.evaluation import measure, run
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.load import attempt, load_curve, throughput
-from nvrerank_helpers.nim_standin.control import StandInControl
-from nvrerank_helpers.nim_standin.process import StandIn
 from nvrerank_helpers.connector import wait_until_ready
+from nvrerank_helpers.evaluation import attempt, load_curve, measure, run, throughput
+from nvrerank_helpers.lessons import check
+from nvrerank_helpers.nim_standin import StandIn, StandInControl
 from nvrerank_helpers.pydocs import Question, load_passages
 from nvrerank_helpers.retrieval import build_hybrid
 

@@ -18,14 +18,14 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever, QueryFusionRetriever
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.answering import nvidia_llm
-from nvrerank_helpers.charts import before_and_after, gains
-from nvrerank_helpers.evaluation import judged, measure, measure_each, present, run
-from nvrerank_helpers.exercises import check
+from nvrerank_helpers.evaluation import (
+    before_and_after, compare, gains, judged, measure, measure_each, present, run,
+)
+from nvrerank_helpers.lessons import check, nvidia_llm
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import HybridRetriever, MatchingBM25Retriever
-from nvrerank_helpers.retrieval import StaticEmbedding, build_hybrid, reranking
-from nvrerank_helpers.significance import compare
+from nvrerank_helpers.retrieval import (
+    HybridRetriever, MatchingBM25Retriever, StaticEmbedding, build_hybrid, reranking,
+)
 
 print(f"LlamaIndex {version('llama-index-core')}, bm25s {version('bm25s')}")
 connect()
@@ -175,7 +175,7 @@ for asked in (question, hopeless):
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.answering import nvidia_llm
+from nvrerank_helpers.lessons import nvidia_llm
 from nvrerank_helpers.retrieval import build_hybrid
 
 connect()

@@ -19,14 +19,12 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import MetadataMode, TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.charts import curves
-from nvrerank_helpers.coverage import seen_text
-from nvrerank_helpers.evaluation import answered, measure, run
-from nvrerank_helpers.exercises import check
+from nvrerank_helpers.evaluation import (
+    answered, by_count, curves, cut, knee, measure, measure_latency, run, seen_text, worst,
+)
+from nvrerank_helpers.lessons import check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import StaticEmbedding, reranking
-from nvrerank_helpers.significance import worst
-from nvrerank_helpers.tradeoff import by_count, cut, knee, latency
 
 print(f"llama-index-core {version('llama-index-core')}, ir-measures {version('ir-measures')}")
 connect()
@@ -67,7 +65,7 @@ for my_hit in NVIDIARerank(top_n=5).postprocess_nodes(my_candidates, query_str=m
 # %% tags=["timing"]
 reranker = NVIDIARerank(top_n=None)
 counts = [5, 10, 20, 30, 50, 100]
-price = latency(reranker, questions[0].text, nodes, counts, rounds=2)
+price = measure_latency(reranker, questions[0].text, nodes, counts, rounds=2)
 price.round(0).to_frame()
 
 # %% [markdown]

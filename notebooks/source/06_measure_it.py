@@ -19,13 +19,24 @@ from ir_measures import RR, R, calc_aggregate, nDCG
 from scipy import stats
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.charts import curves, intervals
-from nvrerank_helpers.evaluation import judged, measure, measure_each, present, run
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.pooling import pool, unread, within
+from nvrerank_helpers.evaluation import (
+    compare,
+    curves,
+    intervals,
+    judged,
+    measure,
+    measure_each,
+    pool,
+    power,
+    present,
+    run,
+    unread,
+    within,
+    worst,
+)
+from nvrerank_helpers.lessons import check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid, reranking
-from nvrerank_helpers.significance import compare, power, worst
 
 print(f"ir-measures {version('ir-measures')}, scipy {version('scipy')}")
 connect()

@@ -45,7 +45,7 @@
 # | the nodes returned | your own | copies, with their old rank and score in the metadata |
 # | a node without usable text | sent as an empty text | comes last, with score `None` and one warning |
 #
-# What the other class does in the face of a failure is tested in `tests/contract`, where `known_defects.py` lists it: a
+# What the other class does in the face of a failure is tested in `tests/nim_standin/contract`, where `known_defects.py` lists it: a
 # release that corrects one fails that test. All settings and errors are on
 # [the connector's own page](../nvrerank_helpers/connector/README.md).
 
@@ -58,11 +58,9 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.charts import endings
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.load import attempt
-from nvrerank_helpers.nim_standin.control import StandInControl
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.evaluation import attempt, endings
+from nvrerank_helpers.lessons import check
+from nvrerank_helpers.nim_standin import StandIn, StandInControl
 from nvrerank_helpers.pydocs import load_passages
 from nvrerank_helpers.retrieval import build_hybrid
 

@@ -17,15 +17,12 @@ import logging
 import numpy as np
 import pandas as pd
 from llama_index.core.query_engine import RetrieverQueryEngine
-from nvrerank_helpers import charts, drills, evaluation, load
-from nvrerank_helpers.answering import nvidia_llm
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.lesson import LessonCatalog
-from nvrerank_helpers.pydocs import load_passages, load_questions
+from nvrerank_helpers import evaluation
 from nvrerank_helpers.connector import RateLimit
+from nvrerank_helpers.lessons import LessonCatalog, check, nvidia_llm, outages
+from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import MatchingBM25Retriever, reranking
-from nvrerank_helpers.timelines import waterfall
-from nvrerank_helpers.tracing import Tracing
+from nvrerank_helpers.tracing import Tracing, draw_waterfall
 
 logging.getLogger("nvrerank_helpers").setLevel(logging.ERROR)
 print(f"numpy {np.__version__}, pandas {pd.__version__}")
@@ -47,10 +44,10 @@ lesson = LessonCatalog(per_minute=1_000_000)
 keeping = lesson.reranker(top_n=5, deadline=1, on_failure="keep_order")
 raising = lesson.reranker(top_n=5, deadline=1)
 bad, worse = (
-    drills.drilled(lesson.control, drills.DAYS, reranking(store, reranker), question)
+    outages.drilled(lesson.control, outages.DAYS, reranking(store, reranker), question)
     for reranker in (keeping, raising)
 )
-display(charts.endings(bad, "seconds until the user has five passages"))
+display(evaluation.endings(bad, "seconds until the user has five passages"))
 bad.drop(columns="answered").assign(with_raise=worse["ended"]).round(2)
 
 # %% [markdown]
@@ -95,7 +92,7 @@ share_kept = np.mean(["rerank_failed" in hits[0].metadata for hits in answers])
 # </solution>
 
 # %% tags=["check"]
-marked = sum(drills.kept_order(hits) is not None for hits in answers) / len(answers)
+marked = sum(outages.kept_order(hits) is not None for hits in answers) / len(answers)
 check(share_kept, marked, right="about half. Alarm at one percent.", wrong="look at each list.")
 
 # %% [markdown]
@@ -106,9 +103,9 @@ check(share_kept, marked, right="about half. Alarm at one percent.", wrong="look
 
 # %% tags=["timing"]
 nodes, stubborn = store.retrieve(question), lesson.reranker(max_retries=2, deadline=10)
-tried = await drills.retried(lesson.control, drills.asking(stubborn, nodes, question))
+tried = await outages.retried(lesson.control, outages.asking(stubborn, nodes, question))
 panels = {"share": tried[["answered"]], "requests": tried[["requests per call"]]}
-display(charts.curves(panels, 0.5, "half of the requests fail"), tried.round(2))
+display(evaluation.curves(panels, 0.5, "half of the requests fail"), tried.round(2))
 
 # %% [markdown]
 # Where a quarter fails, nearly every query is saved. In a full outage none is, and the service gets three requests a
@@ -122,9 +119,9 @@ display(charts.curves(panels, 0.5, "half of the requests fail"), tried.round(2))
 
 # %% tags=["timing"]
 texts = [asked.text for asked in questions]
-traffic = {"by popularity": drills.by_popularity(texts, 120, seed=8), "each once": texts}
-saved = drills.hit_rates(store, lesson.reranker, traffic, [100, 300, 800])
-display(charts.curves({"hit rate": saved}, 20 * len(texts), "all pairs"), saved.round(2))
+traffic = {"by popularity": outages.by_popularity(texts, 120, seed=8), "each once": texts}
+saved = outages.hit_rates(store, lesson.reranker, traffic, [100, 300, 800])
+display(evaluation.curves({"hit rate": saved}, 20 * len(texts), "all pairs"), saved.round(2))
 
 # %% [markdown]
 # A small cache already serves the popular questions. Where each query is new it saves nothing, however large: look at
@@ -143,7 +140,7 @@ for name, limit in {"no limit": None, "RateLimit(30)": RateLimit(30)}.items():
     strict.control.clear()
     limited = strict.reranker(f"nvapi-{len(counted)}", rate_limit=limit, **polite)
     lists = [limited.postprocess_nodes(nodes, query_str=text) for text in texts]
-    kept = [drills.kept_order(hits) for hits in lists]
+    kept = [outages.kept_order(hits) for hits in lists]
     sent = [request.status for request in strict.control.requests()]
     counted[name] = {"sent": len(sent), "refused": sent.count(429), "reranked": kept.count(None)}
 pd.DataFrame.from_dict(counted, orient="index")
@@ -167,7 +164,7 @@ with Tracing() as tracing:
     with lesson.control.faults("delay=fixed seconds=3"):
         engine.query(question)
 steps = tracing.table().query("ms > 2")
-display(waterfall(steps, ["healthy", "slow service, deadline 0.5 s"]))
+display(draw_waterfall(steps, ["healthy", "slow service, deadline 0.5 s"]))
 steps.drop(columns="kind").round(1)
 
 # %% [markdown]
@@ -181,8 +178,8 @@ steps.drop(columns="kind").round(1)
 
 # %% tags=["timing"]
 ready = lesson.reranker(max_retries=0)
-curve = await load.load_curve(drills.asking(ready, nodes, question), calls=100)
-display(load.throughput(curve, ["p50", "p95", "p99"]))
+curve = await evaluation.load_curve(outages.asking(ready, nodes, question), calls=100)
+display(evaluation.throughput(curve, ["p50", "p95", "p99"]))
 curve.round(1)
 
 # %% [markdown]
@@ -219,8 +216,7 @@ check(services, needed, right="and measure again on yours.", wrong="divide, roun
 # %% tags=["copy-this"]
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.connector import MemoryCache
-from nvrerank_helpers.connector import RateLimit
+from nvrerank_helpers.connector import MemoryCache, RateLimit
 from nvrerank_helpers.retrieval import build_hybrid, reranking
 
 connect()

@@ -20,12 +20,8 @@ import pandas as pd
 from ir_measures import RR, Qrel, calc_aggregate, nDCG, read_trec_run
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.bulk import rerank
-from nvrerank_helpers.bulk.first_stage import run_table
-from nvrerank_helpers.bulk.lesson import BulkLesson
-from nvrerank_helpers.charts import curves
-from nvrerank_helpers.evaluation import present
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.load import attempt, under_load
+from nvrerank_helpers.evaluation import attempt, curves, present, under_load
+from nvrerank_helpers.lessons import BulkLesson, check, run_table
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import MatchingBM25Retriever
 

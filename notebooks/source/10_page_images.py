@@ -13,12 +13,21 @@ from tempfile import mkdtemp
 
 import pandas as pd
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import measure, run
-from nvrerank_helpers.exercises import check
-from nvrerank_helpers.pages import Gallery, by_kind, kinds_figure, load_questions, nodes_of
-from nvrerank_helpers.pages import page_search, read_pages, titles, winners, write_handbook
+from nvrerank_helpers.evaluation import compare, measure, run
+from nvrerank_helpers.lessons import (
+    Gallery,
+    by_kind,
+    check,
+    kinds_figure,
+    load_questions,
+    nodes_of,
+    page_search,
+    read_pages,
+    titles,
+    winners,
+    write_handbook,
+)
 from nvrerank_helpers.retrieval import build_hybrid
-from nvrerank_helpers.significance import compare
 
 print(f"reportlab {version('reportlab')}, pypdfium2 {version('pypdfium2')}")
 connect()
@@ -162,7 +171,7 @@ pd.DataFrame(costs).set_index(n.map("{:,} pages".format)).T.map("{:,.1f}".format
 from tempfile import gettempdir
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.pages import nodes_of, read_pages, write_handbook
+from nvrerank_helpers.lessons import nodes_of, read_pages, write_handbook
 
 connect()
 my_pdf = write_handbook(f"{gettempdir()}/handbook.pdf")  # instead: the path of your PDF

@@ -20,13 +20,12 @@ import pandas as pd
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.charts import bars, curves
-from nvrerank_helpers.evaluation import judged, measure, present, run
-from nvrerank_helpers.exercises import check
+from nvrerank_helpers.evaluation import bars, curves, judged, measure, present, run
+from nvrerank_helpers.lessons import PROGRAM, add_and_kill, check, price_of_a_change, timed
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import StaticEmbedding, build_hybrid, reranking
-from nvrerank_helpers.stores import StoreError, open_store
-from nvrerank_helpers.stores.lesson import PROGRAM, add_and_kill, price_of_a_change, timed
+from nvrerank_helpers.retrieval import (
+    StaticEmbedding, StoreError, build_hybrid, open_store, reranking,
+)
 
 print(f"LlamaIndex {version('llama-index-core')}, LanceDB {version('lancedb')}")
 connect()
@@ -185,7 +184,7 @@ import os
 import tempfile
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.stores import open_store
+from nvrerank_helpers.retrieval import open_store
 
 connect()
 my_texts = {"e42": "E42 means that the filter is full.", "rinse": "Rinse it with cold water."}

@@ -7,7 +7,7 @@ from typing import Any
 
 from nvrerank_helpers.bulk import trec
 from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.tables import batches_of, check_columns, run_batches, run_files
+from nvrerank_helpers.bulk.parquet import batches_of, check_columns, run_batches, run_files
 
 
 @dataclass(frozen=True)

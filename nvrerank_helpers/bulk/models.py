@@ -3,11 +3,7 @@
 from collections.abc import Sequence
 
 from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.endpoints import default_model, endpoint
-from nvrerank_helpers.connector.errors import RerankError
-from nvrerank_helpers.connector.keys import key_for
-from nvrerank_helpers.connector.models import check_status
+from nvrerank_helpers.connector import RankingClient, RerankError, check_status, default_model, endpoint, key_for
 
 LOOK = 10.0  # seconds to wait for a list of models
 

@@ -11,10 +11,9 @@ from anyio.from_thread import start_blocking_portal
 from tqdm.auto import tqdm
 
 from nvrerank_helpers.bulk.blocks import cut
-from nvrerank_helpers.bulk.cluster import running_ray
 from nvrerank_helpers.bulk.errors import JobStopped
 from nvrerank_helpers.bulk.inputs import Input
-from nvrerank_helpers.bulk.job import (
+from nvrerank_helpers.bulk.job_folder import (
     Folder,
     Settings,
     check_same,
@@ -25,11 +24,11 @@ from nvrerank_helpers.bulk.job import (
     write_manifest,
 )
 from nvrerank_helpers.bulk.models import chosen_model
+from nvrerank_helpers.bulk.parquet import count_rows
+from nvrerank_helpers.bulk.ray_cluster import running_ray
 from nvrerank_helpers.bulk.services import GO_ON
-from nvrerank_helpers.bulk.tables import count_rows
 from nvrerank_helpers.bulk.worker import Done, Plan, Worker
-from nvrerank_helpers.connector.endpoints import ADDRESS_VARIABLE, endpoint
-from nvrerank_helpers.connector.protocol import Truncate
+from nvrerank_helpers.connector import ADDRESS_VARIABLE, Truncate, endpoint
 from nvrerank_helpers.extras import extra
 
 MOST_TASKS = 1000  # of a job; one with more blocks gives each task several

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nvrerank_helpers.bulk.job import Folder
-from nvrerank_helpers.bulk.tables import read_columns
+from nvrerank_helpers.bulk.job_folder import Folder
+from nvrerank_helpers.bulk.parquet import read_columns
 from nvrerank_helpers.bulk.trec import TAG, run_line
 from nvrerank_helpers.bulk.worker import RANKED
 

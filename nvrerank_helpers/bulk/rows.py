@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.connector.errors import RerankError
-from nvrerank_helpers.connector.protocol import argsort_descending
+from nvrerank_helpers.connector import RerankError, argsort_descending
 
 COLUMNS = ("qid", "query", "docno", "text")
 """The columns of the input, by the names that ir_datasets and TREC use."""

@@ -6,21 +6,23 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from nvrerank_helpers.bulk.errors import JobStopped
-from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.errors import (
+from nvrerank_helpers.connector import (
     Forbidden,
     ModelRetired,
     NotFound,
     Overloaded,
+    Passage,
     PassageTooLong,
     PaymentRequired,
+    Ranked,
+    RankingClient,
     RateLimited,
     RequestRefused,
     RerankError,
     TooManyPassages,
+    Truncate,
     Unauthorized,
 )
-from nvrerank_helpers.connector.protocol import Passage, Ranked, Truncate
 
 FOR_ALL = (Unauthorized, PaymentRequired, Forbidden, NotFound, ModelRetired)
 """What every other query would be told too."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.tables import text_columns
+from nvrerank_helpers.bulk.parquet import text_columns
 
 TAG = "nvrerank"
 

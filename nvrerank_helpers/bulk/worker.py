@@ -10,16 +10,11 @@ from typing import Any
 
 from nvrerank_helpers.bulk.blocks import block_name
 from nvrerank_helpers.bulk.errors import JobStopped
-from nvrerank_helpers.bulk.job import Folder
+from nvrerank_helpers.bulk.job_folder import Folder
+from nvrerank_helpers.bulk.parquet import count_rows, read_columns, write_rows
 from nvrerank_helpers.bulk.rows import Question, failed_rows, questions, ranked_rows
 from nvrerank_helpers.bulk.services import Services, scored
-from nvrerank_helpers.bulk.tables import count_rows, read_columns, write_rows
-from nvrerank_helpers.connector.client import RankingClient
-from nvrerank_helpers.connector.endpoints import Endpoint
-from nvrerank_helpers.connector.errors import RerankError
-from nvrerank_helpers.connector.keys import key_for
-from nvrerank_helpers.connector.models import known
-from nvrerank_helpers.connector.protocol import Truncate
+from nvrerank_helpers.connector import Endpoint, RankingClient, RerankError, Truncate, key_for, known
 
 RANKED = {"qid": "string", "docno": "string", "rank": "int32", "logit": "float64"}
 FAILED = {"qid": "string", "docno": "string", "error": "string", "reason": "string"}

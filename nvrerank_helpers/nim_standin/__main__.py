@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from nvrerank_helpers.nim_standin.behaviour import BEHAVIOURS
-from nvrerank_helpers.nim_standin.command import address, listen, options
+from nvrerank_helpers.nim_standin.cli import address, listen, options
 from nvrerank_helpers.nim_standin.process import (
     GRACE_SECONDS,
     LISTENING,
@@ -22,11 +21,12 @@ from nvrerank_helpers.nim_standin.process import (
     StandInError,
     check_installed,
 )
+from nvrerank_helpers.nim_standin.profiles import BEHAVIOURS
 
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from nvrerank_helpers.nim_standin.service import Service
+    from nvrerank_helpers.nim_standin.server.service import Service
 
 
 MAX_CONNECTIONS = 2000
@@ -92,13 +92,13 @@ def _serve(listener: socket.socket, service: "Service", asked: argparse.Namespac
 
 
 def _service(asked: argparse.Namespace) -> "Service":
-    from nvrerank_helpers.nim_standin.engine import Engine
-    from nvrerank_helpers.nim_standin.faults import parse_fault
-    from nvrerank_helpers.nim_standin.gateway import Gateway
-    from nvrerank_helpers.nim_standin.pictures import PageReader
-    from nvrerank_helpers.nim_standin.plan import Plan
-    from nvrerank_helpers.nim_standin.scorers import scorer_loader
-    from nvrerank_helpers.nim_standin.service import Service
+    from nvrerank_helpers.nim_standin.faults.plan import Plan
+    from nvrerank_helpers.nim_standin.faults.specs import parse_fault
+    from nvrerank_helpers.nim_standin.ocr import PageReader
+    from nvrerank_helpers.nim_standin.scoring.engine import Engine
+    from nvrerank_helpers.nim_standin.scoring.registry import scorer_loader
+    from nvrerank_helpers.nim_standin.server.catalog_gateway import Gateway
+    from nvrerank_helpers.nim_standin.server.service import Service
 
     load = scorer_loader(asked.scorer, asked.threads, asked.cache_mb, trust_remote_code=asked.trust_remote_code)
     return Service(
@@ -116,7 +116,7 @@ def _server(service: "Service", asked: argparse.Namespace) -> "Server":
     import uvicorn
 
     from nvrerank_helpers.nim_standin.app import create_app
-    from nvrerank_helpers.nim_standin.sockets import ResettableProtocol
+    from nvrerank_helpers.nim_standin.asgi.sockets import ResettableProtocol
 
     return uvicorn.Server(
         uvicorn.Config(

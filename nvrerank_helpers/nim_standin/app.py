@@ -11,20 +11,26 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from nvrerank_helpers.connector.endpoints import LATER_PATH
-from nvrerank_helpers.connector.models import hosted_path
-from nvrerank_helpers.nim_standin.behaviour import HEALTH, ONLY_NIM, Answer, Reason, RefusalError
-from nvrerank_helpers.nim_standin.control_routes import add_behaviour_route, control_router
-from nvrerank_helpers.nim_standin.gateway import check_hosted, hosted_models
-from nvrerank_helpers.nim_standin.hangups import Hangups
-from nvrerank_helpers.nim_standin.injector import FaultInjector
-from nvrerank_helpers.nim_standin.later import later_router
-from nvrerank_helpers.nim_standin.metrics import Counting
-from nvrerank_helpers.nim_standin.openai_api import BODIES, CHAT_MODEL, EMBEDDING_MODEL, openai_router
-from nvrerank_helpers.nim_standin.recorder import Recorder
-from nvrerank_helpers.nim_standin.schemas import Error, RankingRequest, RankingResponse, body_of, components, read
-from nvrerank_helpers.nim_standin.service import Service
-from nvrerank_helpers.nim_standin.waiting import while_connected
+from nvrerank_helpers.connector import LATER_PATH, hosted_path
+from nvrerank_helpers.nim_standin.asgi.disconnects import Hangups
+from nvrerank_helpers.nim_standin.asgi.waiting import while_connected
+from nvrerank_helpers.nim_standin.faults.deferred import later_router
+from nvrerank_helpers.nim_standin.faults.injector import FaultInjector
+from nvrerank_helpers.nim_standin.openai.routes import BODIES, CHAT_MODEL, EMBEDDING_MODEL, openai_router
+from nvrerank_helpers.nim_standin.profiles import HEALTH, ONLY_NIM, Answer, Reason, RefusalError
+from nvrerank_helpers.nim_standin.server.admin_routes import add_behaviour_route, control_router
+from nvrerank_helpers.nim_standin.server.catalog_gateway import check_hosted, hosted_models
+from nvrerank_helpers.nim_standin.server.metrics import Counting
+from nvrerank_helpers.nim_standin.server.recorder import Recorder
+from nvrerank_helpers.nim_standin.server.schemas import (
+    Error,
+    RankingRequest,
+    RankingResponse,
+    body_of,
+    components,
+    read,
+)
+from nvrerank_helpers.nim_standin.server.service import Service
 
 
 class Health(BaseModel):

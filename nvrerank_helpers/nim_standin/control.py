@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from nvrerank_helpers.connector.endpoints import parse_address
-from nvrerank_helpers.connector.errors import ServiceUnreachable, server_message
-from nvrerank_helpers.nim_standin.faults import parse_fault
-from nvrerank_helpers.nim_standin.plan import Plan, PlanState
+from nvrerank_helpers.connector import ServiceUnreachable, parse_address, server_message
+from nvrerank_helpers.nim_standin.faults.plan import Plan, PlanState
+from nvrerank_helpers.nim_standin.faults.specs import parse_fault
 from nvrerank_helpers.nim_standin.process import StandInError
-from nvrerank_helpers.nim_standin.recorder import Recorded
+from nvrerank_helpers.nim_standin.server.recorder import Recorded
 
 _RECORDS = TypeAdapter(list[Recorded])
 _SECONDS = 10.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from nvrerank_helpers.connector.errors import RerankError
+from nvrerank_helpers.connector import RerankError
 
 READY = "ready: "
 """What the child writes before its address, on a line of its own, once it can rank."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-SITE = Path(__file__).parents[2] / "build" / "book"
+SITE = Path(__file__).parents[2] / "build" / "site"
 
 
 @pytest.fixture
 def visit(page):
     """Open a page of the site."""
-    assert SITE.exists(), "there is no site yet, run: make book"
+    assert SITE.exists(), "there is no site yet, run: make site"
     return lambda name: page.goto((SITE / name).as_uri())
 
 

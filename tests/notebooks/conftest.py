@@ -1,17 +1,13 @@
 """A course of one tiny notebook in a temporary folder, and the tool that builds it."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-from notebook_tool.source import Course
 from tiny_course import write_course
 
-from notebooks import main
+from tools.notebook_tool.__main__ import main
+from tools.notebook_tool.source import Course
 
 
 @pytest.fixture

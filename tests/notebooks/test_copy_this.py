@@ -9,9 +9,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from notebook_tool.source import Course
 
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.nim_standin import StandIn
+from tools.notebook_tool.source import Course
 
 COURSE = Course(Path(__file__).parents[2])
 EXTRAS_ARE_HERE = importlib.util.find_spec("ray") is not None  # all or none: `make extras`, `make test-extras`

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nvrerank_helpers.exercises import check
+from nvrerank_helpers.lessons import check
 
 
 def verdict(answer, expected=3, wrong="count again."):

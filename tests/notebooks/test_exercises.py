@@ -1,15 +1,16 @@
 """The exercises of the course's notebooks: untouched they say "not yet", and their solutions are checked.
 
 That the solutions are right is asserted where the solved notebooks run, under nbmake:
-`python tools/notebooks.py solved --to build/solved`, then `pytest --nbmake build/solved/*.ipynb`.
+`python -m tools.notebook_tool solved --to build/solved`, then `pytest --nbmake build/solved/*.ipynb`.
 """
 
 from pathlib import Path
 
 import nbformat
 import pytest
-from notebook_tool.checks import shown
-from notebook_tool.source import ASSERT_RIGHT, CHECK_TAG, Course, tags
+
+from tools.notebook_tool.checks import shown
+from tools.notebook_tool.source import ASSERT_RIGHT, CHECK_TAG, Course, tags
 
 COURSE = Course(Path(__file__).resolve().parents[2])
 NAMES = [entry.file for entry in COURSE.catalogue.entries]
@@ -18,7 +19,7 @@ NAMES = [entry.file for entry in COURSE.catalogue.entries]
 @pytest.fixture(params=NAMES)
 def name(request):
     path = COURSE.notebook(request.param)
-    assert path.exists(), f"no notebook was found, run: python tools/notebooks.py build {request.param}"
+    assert path.exists(), f"no notebook was found, run: python -m tools.notebook_tool build {request.param}"
     return request.param
 
 

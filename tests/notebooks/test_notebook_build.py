@@ -8,11 +8,11 @@ import sys
 
 import nbformat
 import pytest
-from notebook_tool.catalogue import CourseError
-from notebook_tool.source import Course
 from tiny_course import write_course
 
-from notebooks import main
+from tools.notebook_tool.__main__ import main
+from tools.notebook_tool.catalogue import CourseError
+from tools.notebook_tool.source import Course
 
 EXERCISE, CHECK, SOLUTION = 4, 5, 6
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from notebook_tool.catalogue import CourseError, fill_readme, load_catalogue
 from tiny_course import CATALOGUE
+
+from tools.notebook_tool.catalogue import CourseError, fill_readme, load_catalogue
 
 SECOND = (
     CATALOGUE.partition("[[notebook]]")[2]

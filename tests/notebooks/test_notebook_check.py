@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from notebooks import main
+from tools.notebook_tool.__main__ import main
 
 NAME = "00_tiny"
 

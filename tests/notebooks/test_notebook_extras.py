@@ -3,7 +3,7 @@
 import pytest
 from tiny_course import CATALOGUE
 
-from notebooks import main
+from tools.notebook_tool.__main__ import main
 
 
 @pytest.fixture

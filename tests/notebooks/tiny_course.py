@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from notebook_tool.source import Course
+from tools.notebook_tool.source import Course
 
 CATALOGUE = """
 [keys]
@@ -29,7 +29,7 @@ import sys
 import time
 from pathlib import Path
 
-from nvrerank_helpers.exercises import check
+from nvrerank_helpers.lessons import check
 
 print("NVIDIA_API_KEY" in os.environ, Path.cwd() / "data.csv")
 

@@ -49,7 +49,7 @@ def problems(course: Course) -> Iterator[str]:
         try:
             text = path.read_text(encoding="utf-8")
             if fill_readme(text, "course", table) != text:
-                yield f"{name}: the course table is stale, run: python tools/notebooks.py readme"
+                yield f"{name}: the course table is stale, run: python -m tools.notebook_tool readme"
         except CourseError as error:
             yield f"{name}: {error}"
 
@@ -62,7 +62,7 @@ def notebook_problems(course: Course, name: str) -> Iterator[str]:
         name: File name without ending.
     """
     path = course.notebook(name)
-    rebuild = f"run: python tools/notebooks.py build {name}"
+    rebuild = f"run: python -m tools.notebook_tool build {name}"
     if not path.exists():
         yield f"{name}: there is no notebook, {rebuild}"
         return

@@ -6,9 +6,8 @@ from typing import Any
 
 import httpx
 
-from nvrerank_helpers.connector.keys import key_for
-from nvrerank_helpers.connector.models import CATALOG, DEFAULT_MODEL
-from nvrerank_helpers.connector.reranker import NVIDIARerank as OurReranker
+from nvrerank_helpers.connector import CATALOG, DEFAULT_MODEL, key_for
+from nvrerank_helpers.connector import NVIDIARerank as OurReranker
 
 REPLACED = "llama_index.postprocessor.nvidia_rerank"
 

@@ -20,7 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "offline")]
 def main() -> int:
     """Run the tests in the folder that the command line names, and return pytest's exit code."""
     import offline_guard  # type: ignore[import-not-found] # found by the path that is added above
-    from adapter import install_adapter
+
+    from tools.upstream.adapter import install_adapter
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the tests")
@@ -33,7 +34,16 @@ def main() -> int:
     offline_guard.install()
     os.chdir(folder)  # so that tests are named by their files alone
     install_adapter()  # before pytest starts: it imports the folder's conftest.py first of all
-    ours = ["-c", str(HERE / "pytest.ini"), "--rootdir", str(folder), "-p", "plugin", "-p", "no:cacheprovider"]
+    ours = [
+        "-c",
+        str(HERE / "pytest.ini"),
+        "--rootdir",
+        str(folder),
+        "-p",
+        "tools.upstream.plugin",
+        "-p",
+        "no:cacheprovider",
+    ]
     return pytest.main([*ours, *options, str(folder)])
 
 

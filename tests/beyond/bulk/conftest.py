@@ -6,7 +6,7 @@ import signal
 import pytest
 from number_service import KEY, NumberService
 
-from nvrerank_helpers.bulk.cluster import running_ray
+from nvrerank_helpers.bulk.ray_cluster import running_ray
 
 
 def pytest_configure(config):

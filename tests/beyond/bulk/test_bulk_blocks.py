@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nvrerank_helpers.bulk.blocks import block_name, cut
 from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.tables import check_columns, read_columns, run_batches, run_files
+from nvrerank_helpers.bulk.parquet import check_columns, read_columns, run_batches, run_files
 
 RUN = a_run(queries=6, passages=3)
 

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.bulk.lesson import BulkLesson
-from nvrerank_helpers.lesson import two_nodes
+from nvrerank_helpers.lessons import BulkLesson, two_nodes
 
 COLUMNS = ["qid", "query", "docno", "text", "rank", "score"]
 

@@ -10,8 +10,8 @@ from bulk_runs import a_run, in_order, results, right
 from number_service import KEY, MODEL, NumberService
 
 from nvrerank_helpers import bulk
-from nvrerank_helpers.connector.models import DEFAULT_MODEL
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.connector import DEFAULT_MODEL
+from nvrerank_helpers.nim_standin import StandIn
 
 RUN = a_run(queries=20)
 QUIET = {"workers": 0, "block_pairs": 20, "progress": False}  # 5 blocks

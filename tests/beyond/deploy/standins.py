@@ -11,8 +11,8 @@ import httpx
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.connector.models import DEFAULT_MODEL
-from nvrerank_helpers.nim_standin.process import StandIn
+from nvrerank_helpers.connector import DEFAULT_MODEL
+from nvrerank_helpers.nim_standin import StandIn
 
 SLOW = "--fault=delay=fixed seconds=0.04"  # so that requests are in flight whenever a service is killed
 QUERIES = ["How do I sort a list?", "How is a file read line by line?", "What bakes a loaf of bread?"]

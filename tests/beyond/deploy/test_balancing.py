@@ -9,7 +9,7 @@ from deploy.balancer import NGINX, Balancer, free_port
 from deploy.load import Load
 from deploy.standins import QUERIES, Pair, body, connector, ranking, right_answers
 from deploy.upstream import upstream
-from nvrerank_helpers.nim_standin.control import StandInControl
+from nvrerank_helpers.nim_standin import StandInControl
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: on Debian, apt-get install nginx-light")
 

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.files import COMPOSE, COMPOSE_FILES, DEPLOY, ROOT, TEMPLATE, interpolated, name, read
 from nvrerank_helpers import __version__
-from nvrerank_helpers.nim_standin.command import options
+from nvrerank_helpers.nim_standin.cli import options
 
 NGINX, NIMS, STANDINS = COMPOSE / "nginx.yaml", COMPOSE / "nims.yaml", COMPOSE / "standins.yaml"
 WHOLE = [NIMS, STANDINS]
@@ -104,7 +104,7 @@ def test_the_image_of_the_stand_in_is_built_from_files_that_are_let_in() -> None
 
 
 def test_the_image_of_the_stand_in_is_built_by_the_uv_of_the_lock() -> None:
-    pinned = re.search(r"^uv==(\S+)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
+    pinned = re.search(r"^uv==(\S+)", (ROOT / "locks/course.lock").read_text(encoding="utf-8"), re.MULTILINE)
     assert pinned
     assert f"uv=={pinned[1]}" in DOCKERFILE.read_text(encoding="utf-8")
 

@@ -21,11 +21,11 @@ from deploy.files import (
     read,
     text_files,
 )
-from nvrerank_helpers.connector.models import DEFAULT_MODEL
+from nvrerank_helpers.connector import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.app import create_app
-from nvrerank_helpers.nim_standin.engine import Engine
-from nvrerank_helpers.nim_standin.metrics import Metrics
-from nvrerank_helpers.nim_standin.service import Service
+from nvrerank_helpers.nim_standin.scoring.engine import Engine
+from nvrerank_helpers.nim_standin.server.metrics import Metrics
+from nvrerank_helpers.nim_standin.server.service import Service
 
 IMAGE = f"nvcr.io/nim/{DEFAULT_MODEL}"
 ADAPTER = KUBERNETES / "monitoring" / "adapter-values.yaml"

@@ -12,7 +12,7 @@ import yaml
 
 from deploy.files import KUBERNETES, MANIFESTS, mappings, name, of_kind, read
 from nvrerank_helpers import __version__
-from nvrerank_helpers.nim_standin.command import options
+from nvrerank_helpers.nim_standin.cli import options
 
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]  # the first that has all of it, and the newest
 SCHEMAS = Path(__file__).parent / "schemas"

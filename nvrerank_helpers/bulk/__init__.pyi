@@ -1,0 +1,11 @@
+from .cli import add_options as add_options
+from .cli import run_command as run_command
+from .errors import BadRun as BadRun
+from .errors import JobStopped as JobStopped
+from .errors import OtherJob as OtherJob
+from .ray_cluster import running_ray as running_ray
+from .reranking import Report as Report
+from .reranking import rerank as rerank
+from .results import write_trec as write_trec
+from .trec import RunLine as RunLine
+from .worker import Done as Done

@@ -1,0 +1,123 @@
+"""Which logits relevant passages get and which the others: what a threshold keeps and what it loses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import altair as alt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from llama_index.core.schema import NodeWithScore
+
+from nvrerank_helpers.evaluation.charts import DOWN, UP, Figure, styled
+from nvrerank_helpers.pydocs import Question
+
+RELEVANT, OTHER = "relevant", "not relevant"
+BIN = 1.0  # logits of one bar
+
+
+def judged_logits(reranked: Mapping[str, Sequence[NodeWithScore]], questions: Sequence[Question]) -> pd.DataFrame:
+    """Put the logits of all reranked passages beside their judgments.
+
+    Args:
+        reranked: Question id to the nodes that came back for it, scored with raw logits.
+        questions: The judgments. A passage that was not judged counts as not relevant, as in every measure here.
+
+    Returns:
+        One row a passage, with the columns `question`, `passage`, `logit`, `grade` (0 to 3) and `kind` (`relevant`
+        from grade 1 on, else `not relevant`).
+
+    Example:
+        >>> judged_logits({"q017": reranker.postprocess_nodes(nodes, query_str="…")}, questions)  # doctest: +SKIP
+    """
+    relevant = {question.id: question.relevant for question in questions}
+    rows = [
+        (id_, node.node_id, node.score, relevant[id_].get(node.node_id, 0))
+        for id_, nodes in reranked.items()
+        for node in nodes
+    ]
+    table = pd.DataFrame(rows, columns=["question", "passage", "logit", "grade"])
+    return table.assign(kind=np.where(table["grade"] > 0, RELEVANT, OTHER))
+
+
+def kept(logits: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:
+    """Compute what share of the relevant passages, and of the others, is kept at each threshold.
+
+    Args:
+        logits: From `judged_logits`.
+        thresholds: Lowest logits that are kept.
+
+    Returns:
+        One row a threshold, with the columns `relevant` and `not relevant`, each 0 to 1; nan where there are none.
+
+    Example:
+        >>> table = pd.DataFrame({"logit": [2.0, -3.0], "kind": ["relevant", "not relevant"]})
+        >>> kept(table, [0.0]).loc[0.0].to_dict()
+        {'relevant': 1.0, 'not relevant': 0.0}
+    """
+    shares = {
+        kind: [(logits.loc[logits["kind"] == kind, "logit"] >= at).mean() for at in thresholds]
+        for kind in (RELEVANT, OTHER)
+    }
+    return pd.DataFrame(shares, index=pd.Index(thresholds, name="threshold"))
+
+
+def threshold_figure(logits: pd.DataFrame, mark: float) -> Figure:
+    """Draw how the logits spread, and below it what every threshold keeps.
+
+    Args:
+        logits: From `judged_logits`.
+        mark: The threshold to mark in both panels.
+
+    Returns:
+        Blue for the relevant passages, orange and dashed for the others; each line is named where it is.
+
+    Example:
+        >>> threshold_figure(logits, 0.0)  # doctest: +SKIP
+    """
+    edges = np.arange(np.floor(logits["logit"].min()), np.ceil(logits["logit"].max()) + BIN, BIN)
+    spread = pd.DataFrame(
+        {kind: np.histogram(group["logit"], edges)[0] / len(group) for kind, group in logits.groupby("kind")},
+        index=edges[:-1] + BIN / 2,
+    )
+    every = np.linspace(edges[0], edges[-1], 121)
+    panels = (
+        _panel(spread, "share of passages", mark, f"logit {mark:g}", edges),
+        _panel(kept(logits, list(every)), "share kept from here up", mark, "", edges),
+    )
+    at = kept(logits, [mark]).loc[mark]
+    said = (
+        f"Logits of {len(logits):,} passages from {edges[0]:g} to {edges[-1]:g}: a threshold of {mark:g} keeps "
+        f"{at[RELEVANT]:.0%} of the relevant passages and {at[OTHER]:.0%} of the others."
+    )
+    return Figure(styled(alt.vconcat(*panels, spacing=12)), said)
+
+
+def _panel(
+    table: pd.DataFrame, title: str, mark: float, label: str, edges: npt.NDArray[Any]
+) -> alt.LayerChart | alt.FacetChart:
+    rows = table.rename_axis("x").reset_index().melt("x", var_name="kind", value_name="share")
+    domain = [min(edges[0], mark), max(edges[-1], mark)]
+    base = alt.Chart(rows).encode(
+        x=alt.X("x:Q", title="logit", scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickMinStep=1)),
+        y=alt.Y("share:Q", title=title, axis=alt.Axis(format="%", tickCount=4)),
+        color=alt.Color("kind:N", scale=alt.Scale(domain=[RELEVANT, OTHER], range=[UP, DOWN]), legend=None),
+        strokeDash=alt.StrokeDash(
+            "kind:N", scale=alt.Scale(domain=[RELEVANT, OTHER], range=[[1, 0], [6, 3]]), legend=None
+        ),
+    )
+    at = alt.Chart(pd.DataFrame({"x": [mark], "label": [label]})).encode(x="x:Q")
+    rule = at.mark_rule(strokeDash=[2, 3], color="black")
+    said = at.mark_text(dy=-4, baseline="bottom").encode(y=alt.value(0), text="label:N")
+    names = [_name(base, rows, RELEVANT, "left"), _name(base, rows, OTHER, "right")]
+    return alt.layer(rule, base.mark_line(strokeWidth=2.5), *names, said).properties(width=480, height=150)
+
+
+def _name(base: alt.Chart, rows: pd.DataFrame, kind: str, align: Literal["left", "right"]) -> alt.Chart:
+    """Name a line beside its highest point or, where that is all of them, halfway down."""
+    line = rows[rows["kind"] == kind]
+    place = (line["share"] - min(line["share"].max(), 0.5)).abs().idxmin()
+    text = base.mark_text(align=align, dx=10 if align == "left" else -10, dy=-6, fontWeight="bold")
+    named: alt.Chart = text.encode(text="kind:N", strokeDash=alt.Undefined)
+    named.data = line.loc[[place]]
+    return named

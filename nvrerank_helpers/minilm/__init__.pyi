@@ -1,0 +1,10 @@
+from .cores import available_cores as available_cores
+from .encoder import WINDOW as WINDOW
+from .encoder import Encoded as Encoded
+from .encoder import Key as Key
+from .encoder import Pending as Pending
+from .encoder import TextEncoder as TextEncoder
+from .lru import ByteCache as ByteCache
+from .tokenizer import UnfinishedError as UnfinishedError
+from .weights import load_tokenizer as load_tokenizer
+from .weights import weights_folder as weights_folder

@@ -1,0 +1,1 @@
+"""What the stand-in needs of ASGI: whole responses, disconnects, resets."""

@@ -1,0 +1,1 @@
+"""The OpenAI-style routes: chat answered from the passages, and embeddings."""

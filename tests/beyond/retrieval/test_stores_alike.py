@@ -1,0 +1,181 @@
+"""What holds over LanceDB and over PostgreSQL alike."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from llama_index.core.schema import ImageDocument, ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
+from memory_store import Hashed
+
+from nvrerank_helpers.pydocs import load_passages
+from nvrerank_helpers.retrieval import StoreBusy, WrongModel
+from nvrerank_helpers.retrieval.hybrid import build_hybrid
+from nvrerank_helpers.retrieval.stores.bm25_index import WordIndex
+
+QUERIES = ["read the lines of a file", "join two paths", "What is a closure?", "os.path"]
+RICH = TextNode(
+    id_="a'b\"c;--é\\",
+    text="two roads diverged",
+    metadata={"page": 3, "tags": ["x", None, 1.5], "deep": {"é": True}, "title": "Poem"},
+    excluded_embed_metadata_keys=["page", "tags", "deep"],
+    excluded_llm_metadata_keys=["tags"],
+    relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id="whole", metadata={"a": 1})},
+    start_char_idx=4,
+)
+
+
+def ids(found):
+    return [node.node_id for node in found]
+
+
+def scores(found):
+    return [node.score for node in found]
+
+
+def texts(*names, say="passage"):
+    return [TextNode(id_=name, text=f"{say} {name}") for name in names]
+
+
+@pytest.fixture(scope="module")
+def passages():
+    return sorted(load_passages()[::25], key=lambda node: node.node_id)
+
+
+def test_the_results_are_those_of_build_hybrid(opened, passages):
+    store = opened()
+    store.add(passages[::2])
+    store.add(passages[1::2])
+    expected, found = build_hybrid(passages, 20), store.retriever(20)
+    for query in QUERIES:
+        for side in ("bm25", "vector"):
+            one, other = (hybrid.retrievers[side].retrieve(query) for hybrid in (expected, found))
+            assert ids(one) == ids(other)
+            assert scores(one) == pytest.approx(scores(other), abs=1e-5)
+        assert ids(expected.retrieve(query)) == ids(found.retrieve(query))
+
+
+def test_a_node_comes_back_as_it_was_from_both_sides(opened):
+    picture = ImageNode(id_="picture", text="a snowy wood", image="aGVsbG8=", metadata={"other": "keys"})
+    kept = [RICH, picture, ImageDocument(id_="whole", text="evening", image="aGVsbG8=")]
+    store = opened()
+    store.add(kept)
+    assert opened().get(ids(kept)) == {node.node_id: node for node in kept}
+    for side in store.retriever().retrievers.values():
+        found = {node.node_id: node.node for node in side.retrieve("two snowy roads Poem evening wood")}
+        assert all(found[node.node_id] == node for node in kept)
+
+
+def test_opening_again_embeds_no_text_and_indexes_no_word(opened, passages, monkeypatch):
+    store = opened(Hashed())
+    store.add(passages)
+    assert store.ids("bm25")
+    model = Hashed()
+    monkeypatch.setattr(WordIndex, "over", None)
+    again = opened(model)
+    again.retriever().retrieve("join two paths")
+    assert len(model.texts) == 2  # the probe at opening and the query
+    assert len(again) == len(passages)
+
+
+def test_what_one_writes_the_other_sees(opened):
+    one, other = opened(Hashed()), opened(Hashed())
+    hybrid = other.retriever()
+    assert hybrid.retrieve("anything") == []
+    one.add(texts("a", "b", "c"))
+    assert set(ids(hybrid.retrieve("passage"))) == other.ids("bm25") == other.ids() == {"a", "b", "c"}
+    one.change(texts("b", say="zebra"))
+    one.delete(["a"])
+    assert ids(hybrid.retrievers["bm25"].retrieve("zebra passage")) in (["b", "c"], ["c", "b"])
+    assert hybrid.retrievers["vector"].retrieve("zebra b")[0].score == pytest.approx(1)
+    assert other.ids("bm25") == other.ids() == {"b", "c"}
+
+
+def test_nothing_is_changed_by_what_is_refused(opened):
+    store = opened(Hashed())
+    store.add(texts("a", "b"))
+    before = store.get(["a", "b", "c"])
+    for refused in (
+        lambda: store.add(texts("c", "a", say="other")),
+        lambda: store.change(texts("a", "c", say="other")),
+        lambda: store.delete(["a", "c"]),
+    ):
+        with pytest.raises(ValueError, match="Nothing was changed"):
+            refused()
+    assert store.get(["a", "b", "c"]) == before
+
+
+def test_hostile_ids_are_names_like_any_other(opened):
+    names = ["x') OR true --", "'; DROP TABLE passages; --", "%s", ":id", "\\", '"', "ü" * 400]
+    store = opened(Hashed())
+    store.add(texts(*names, "kept"))
+    assert store.ids() == {*names, "kept"}
+    store.change(texts(names[0], say="changed"))
+    assert store.get(names)[names[0]].text.startswith("changed")
+    store.delete(names)
+    assert store.ids() == store.ids("bm25") == {"kept"}
+
+
+def test_a_store_may_become_empty_and_be_filled_again(opened):
+    store = opened(Hashed())
+    store.add(texts("a"))
+    store.delete(["a"])
+    assert store.retriever().retrieve("passage") == []
+    store.add(texts("a"))
+    assert ids(store.retriever().retrieve("passage")) == ["a"]
+
+
+async def test_async_finds_the_same_many_times_at_once(opened, passages):
+    store = opened()
+    store.add(passages)
+    hybrid = store.retriever()
+    found = await asyncio.gather(*(hybrid.aretrieve(query) for query in QUERIES * 3))
+    assert [ids(one) for one in found] == [ids(hybrid.retrieve(query)) for query in QUERIES * 3]
+
+
+@pytest.mark.parametrize("other", [{"model_name": "large"}, {"width": 8}, {"seed": 1}])
+def test_another_model_is_refused_at_opening(opened, other):
+    opened(Hashed()).close()
+    with pytest.raises(WrongModel, match="open it with the embedding model that it was made with"):
+        opened(Hashed(**other))
+
+
+def test_writers_wait_for_each_other_and_lose_nothing(opened):
+    def write(writer):
+        store = opened(Hashed())
+        for batch in range(5):
+            store.add(texts(*(f"{writer} {batch} {n}" for n in range(4))))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    store = opened(Hashed())
+    assert len(store) == len(store.ids("bm25")) == 4 * 5 * 4
+
+
+def test_of_two_who_add_the_same_ids_one_is_refused(opened):
+    def write(store):
+        try:
+            store.add(texts("a", "b"))
+        except ValueError:
+            return "refused"
+        return "added"
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(write, [opened(Hashed()), opened(Hashed())]))
+    assert sorted(said) == ["added", "refused"]
+    assert len(opened(Hashed())) == 2
+
+
+@pytest.mark.parametrize("patience", [0, 0.05])
+def test_a_writer_that_waits_too_long_is_told(opened, patience):
+    one, other = opened(Hashed()), opened(Hashed(), patience=patience)
+    with one._writing(), pytest.raises(StoreBusy, match="wait until it is done"):
+        other.add(texts("a"))
+    other.add(texts("a"))
+    assert len(one) == 1
+
+
+def test_readers_do_not_wait_for_a_writer(opened):
+    one, other = opened(Hashed()), opened(Hashed())
+    one.add(texts("a"))
+    with one._writing():
+        assert ids(other.retriever().retrieve("passage")) == ["a"]

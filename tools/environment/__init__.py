@@ -1,0 +1,1 @@
+"""Set-up: `.venv`, the environments beside it, and their locks."""
