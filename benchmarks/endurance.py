@@ -38,7 +38,7 @@ def logit_of(node: NodeWithScore) -> float:
 
 
 class Call:
-    """One call with passages of its own, and what became of it."""
+    """One call with its own passages, and what became of it."""
 
     def __init__(self, number: int) -> None:
         chance = random.Random(number)
@@ -97,7 +97,7 @@ async def growth(calls: int, end: Callable[[Call], Awaitable[str]]) -> float:
 
 
 async def growths(calls: int) -> dict[str, float]:
-    """Measure the memory that calls leave behind, one after the other, sync and async."""
+    """Measure the memory that calls leave behind, sequentially, sync and async."""
     with LocalServer() as server, reranker_of(server) as reranker:
 
         async def end(call: Call) -> str:

@@ -36,7 +36,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 default_role = "code"  # docstrings write names in single backticks
-autodoc_typehints = "none"  # the signature stands in the text as `Args`, with units
+autodoc_typehints = "none"  # the text has them as `Args`, with units
 autodoc_member_order = "bysource"
 
 html_theme = "sphinx_book_theme"
@@ -47,7 +47,7 @@ html_math_renderer = "mathml"
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "home_page_in_toc": True,
-    "navbar_persistent": [],  # the search field stands in the side bar
+    "navbar_persistent": [],  # the search field is in the side bar
     "footer_content_items": [],
     "use_fullscreen_button": False,
 }

@@ -36,7 +36,7 @@ service
 
 # %% [markdown]
 # The table says what was chosen and why. The stand-in speaks the protocol of an NVIDIA NIM and ranks with a real but
-# small model: it reads each text by itself and then compares word with word. NVIDIA's models read question and passage
+# small model: it reads each text on its own and then compares word with word. NVIDIA's models read question and passage
 # together and rank better, so the ideas carry over and the numbers do not.
 #
 # ## Five passages and a question
@@ -68,7 +68,7 @@ for rank, found in enumerate(candidates, 1):
 
 # %% [markdown]
 # The first stage follows surface: *folder*, *delete*, *everything* and *inside* are words of the question, while the
-# passage that answers it says *directory tree* and *removes*. That is why the best answer stands so low.
+# passage that answers it says *directory tree* and *removes*. That is why the best answer is so low.
 #
 # ## The reranker
 #
@@ -82,7 +82,7 @@ side_by_side(candidates, reranked).round(3)
 
 # %% [markdown]
 # Read the column `move`: ▲ went up, ▼ went down. The logit is a raw score without fixed bounds; only its order counts
-# here, and a relevant passage may well have a negative one. The old score is still there, on a scale of its own.
+# here, and a relevant passage may well have a negative one. The old score is still there, on its own scale.
 
 # %%
 before_and_after(candidates, reranked, labels=texts)
@@ -93,7 +93,7 @@ before_and_after(candidates, reranked, labels=texts)
 #
 # ## Where it does not help
 #
-# A reranker is no reader of minds. This question asks for the opposite: only `Path.mkdir` is right, since all the
+# A reranker doesn't read minds. This question asks for the opposite: only `Path.mkdir` is right, since all the
 # others remove something. Guess where it lands, then run the cell.
 
 # %%
@@ -108,7 +108,7 @@ print(f"Path.mkdir came out at place {place} of {len(fooled)}.")
 #
 # ## When a model is gone
 #
-# Hosted models are withdrawn one after the other. LlamaIndex's own class asks for the one below if you name none. What
+# Hosted models are withdrawn over time. LlamaIndex's own class asks for the one below if you name none. What
 # will happen: an empty list, an error of the network, or an answer from another model?
 
 # %%

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Ask the API catalog
 #
-# One line makes a reranker. This notebook shows what stands behind it: which model answers, what its numbers mean, what
+# One line makes a reranker. This notebook shows what is behind it: which model answers, what its numbers mean, what
 # happens to long passages, and how far the free tier goes. Failures are shown on a catalog of the lesson's own, so that
 # they are the same with a key and without.
 
@@ -103,7 +103,7 @@ with lesson.control.faults("delay=fixed seconds=0.5"):
 print(f"{len(logits)} logits. Far away, thirty at once: {seconds:.1f} s")
 
 # %% [markdown]
-# One after the other they take fifteen seconds; at once they wait together.
+# Sequentially they take fifteen seconds; at once they wait together.
 #
 # ## Where a threshold does not help
 #
@@ -121,7 +121,7 @@ kept(logits, [-10, -8, -6, -5, -4, -3, -2, 0, 2, 5]).map("{:.0%}".format)
 #
 # ## Long passages
 #
-# Question and passage together must fit into the model. One fact stands alone, before and behind much other text. What
+# Question and passage together must fit into the model. One fact is sent alone, before much other text, and behind it. What
 # remains of it?
 
 # %%

@@ -7,7 +7,7 @@
 # %% [markdown]
 # ## Start one with docker
 #
-# Nothing of this section runs in the notebook: it belongs into a terminal of a machine with an NVIDIA GPU. All cells
+# None of this section runs in the notebook: it belongs in a terminal of a machine with an NVIDIA GPU. All cells
 # below run without one as well.
 #
 # ```console
@@ -24,7 +24,7 @@
 # | `-d --name reranker` | runs in the background; `docker logs -f reranker` shows what it is doing |
 # | `--gpus all` | lets the container use the GPUs |
 # | `--shm-size=16GB` | memory that the server's processes share; docker's default is far too small |
-# | `-e NGC_API_KEY` | hands your variable on, for the download of the model; without `=…` no key stands in the command |
+# | `-e NGC_API_KEY` | hands your variable on, for the download of the model; without `=…` no key is in the command |
 # | `-v …:/opt/nim/.cache` | keeps the model on your disk; with a filled cache the next start needs no key |
 # | `-u $(id -u)` | runs as you, so that the files in the cache are yours: make the folder first |
 # | `-p 1976:8000` | the service listens on 8000 inside, and on 1976 outside |
@@ -81,7 +81,7 @@ print(f"httpx {httpx.__version__}, pandas {pd.__version__}")
 # %% [markdown]
 # ## Wait until it is ready
 #
-# A NIM that loads does not rank, even where it already answers. The lesson has a stand-in of its own that takes a few
+# A NIM that loads does not rank, even where it already answers. The lesson has its own stand-in, which takes a few
 # seconds to load, as a NIM takes minutes. What will `check()` say at once, what does a ranking end in, and what will be
 # different after waiting?
 
@@ -145,7 +145,7 @@ print(NVIDIARerank(top_n=1).postprocess_nodes(my_nodes, query_str="How to join p
 # ## What it tells about itself
 #
 # Five routes need no body: which models are served, what runs, does it live, is it ready, what has it counted? Which
-# of them belongs into the probe of a load balancer? The last is Prometheus text; a parser makes a table of it.
+# of them belongs in the probe of a load balancer? The last is Prometheus text; a parser makes a table of it.
 
 # %% tags=["timing"]
 pd.set_option("display.max_colwidth", None)

@@ -37,7 +37,7 @@ meanings = VectorStoreIndex(reference, embed_model=StaticEmbedding())
 stores = {"docstrings": names, "reference": meanings.as_retriever(similarity_top_k=50)}
 
 # %% [markdown]
-# ## Each is asked by itself
+# ## Each is asked alone
 #
 # Every question comes with judgments: a passage of grade 3 answers it, 2 answers a part, 1 helps. We take the test
 # questions, which were not used to set anything up. This one names a class and asks for an explanation. Which store has
@@ -122,7 +122,7 @@ print(f"scores of the kept list: {before} before, {[found.score for found in kep
 # %% [markdown]
 # 1. Without `llm=` it takes LlamaIndex's default, OpenAI's, and stops where that has no key, though `num_queries=1`
 #    needs none. (With the default of 4 queries, an LLM is asked to write three before every search.)
-# 2. Twins are told by a hash of text and metadata, not by id: one of two sources can no longer be cited.
+# 2. Twins are recognized by a hash of text and metadata, not by id: one of two sources can no longer be cited.
 # 3. Scores are overwritten in the retriever's own list.
 #
 # ## All test questions

@@ -84,7 +84,7 @@ curves({"quality": quality, "milliseconds": price.to_frame("time")}, marked, f"k
 
 # %% [markdown]
 # recall@50 is what is within reach, nDCG@10 what the order makes of it. Both climb steeply at first; time goes on rising.
-# The dashed line marks the knee: the point of nDCG@10 that stands highest above the straight line between its ends.
+# The dashed line marks the knee: the point of nDCG@10 that is highest above the straight line between its ends.
 #
 # ## Where more hurts
 #
@@ -117,7 +117,7 @@ pd.DataFrame(lengths).T.rename_axis("characters a passage").round(3)
 # %% [markdown]
 # *Judged text* counts the judged characters in that room, each times its grade. It favours the length that was judged:
 # of a short chunk, only its own characters count. *A piece* asks for 100 characters of an answer and favours short
-# chunks; *half an answer* stands between. Where the columns disagree, the length is a question of what you need.
+# chunks; *half an answer* is between. Where the columns disagree, the length is a question of what you need.
 #
 # ## What is sent with it?
 #
@@ -219,7 +219,7 @@ check(metadata_share, paid, right="you pay for it in every query.", wrong="what 
 #
 # <details><summary>Answer</summary>
 #
-# The reranker scores each passage by itself. Without the later candidates, the others keep their scores and their order.
+# The reranker scores each passage on its own. Without the later candidates, the others keep their scores and their order.
 #
 # </details>
 #

@@ -104,7 +104,7 @@ intervals(tests, "difference in nDCG@10")
 # %% [markdown]
 # An interval that lies above zero (blue) is a gain that chance hardly explains; a grey one may be a gain, a loss or
 # nothing. `p` says how often swapping before and after at random gives a mean difference as large. With twenty
-# comparisons one of them is expected below 0.05 by chance alone: decide beforehand which one counts.
+# comparisons one of them is expected below 0.05 by chance alone: decide in advance which one counts.
 #
 # ## Who got worse, and why?
 

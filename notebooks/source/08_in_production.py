@@ -131,7 +131,7 @@ display(evaluation.curves({"hit rate": saved}, 20 * len(texts), "all pairs"), sa
 # ## Stay under a rate limit
 #
 # This catalog allows each key 30 requests a minute. Forty queries come with one key, one retry and two seconds each, then
-# forty with another and a `RateLimit` of our own. How many requests are sent?
+# forty with another and a second `RateLimit`. How many requests are sent?
 
 # %%
 strict, counted = LessonCatalog(per_minute=30), {}
@@ -146,7 +146,7 @@ for name, limit in {"no limit": None, "RateLimit(30)": RateLimit(30)}.items():
 pd.DataFrame.from_dict(counted, orient="index")
 
 # %% [markdown]
-# The same thirty queries are reranked. With the limit nothing is sent in vain, and the others know at once. To do more
+# The same thirty queries are reranked. With the limit nothing is sent without effect, and the others know at once. To do more
 # within a limit, fill requests (one takes up to 512 passages), cache, or give queries that can wait a deadline of
 # minutes.
 #

@@ -36,7 +36,7 @@ collection.head(3)
 # %% [markdown]
 # ## The whole run
 #
-# BM25's `rank` and `score` are not needed, and may stay. The lesson brings a Ray and a stand-in of its own, the same for
+# BM25's `rank` and `score` are not needed, and may stay. The lesson brings its own Ray and its own stand-in, the same for
 # everybody. Two workers, blocks of 200 pairs or a few more: how many blocks will there be? (A bar would show the progress.)
 
 # %% tags=["timing"]
@@ -118,7 +118,7 @@ pd.DataFrame({n: calc_aggregate(measures, grades, f) for n, f in figures.items()
 # ## What bounds the speed?
 #
 # Here, the stand-in's own computing. So two services play GPUs far away: 80 ms on the way, then 40 ms for each request,
-# one after the other; that is 25 requests of 20 passages a second. A worker asks about two queries at once. Where will
+# sequentially; that is 25 requests of 20 passages a second. A worker asks about two queries at once. Where will
 # each line become flat?
 #
 # The second cell takes one service's best rate to ten million queries. Put your own price in.
@@ -197,7 +197,7 @@ with TemporaryDirectory() as my_folder:
 #
 # <details><summary>Hint 1</summary>
 #
-# `odd[odd["rank"] == 8]` is its row. Write it to a file of its own, in `lesson.folder`.
+# `odd[odd["rank"] == 8]` is its row. Write it to a separate file, in `lesson.folder`.
 #
 # </details>
 # <details><summary>Hint 2</summary>

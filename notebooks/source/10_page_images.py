@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Pages as pictures
 #
-# Text taken out of a PDF lacks what stands in its pictures: charts, scans, forms filled in by hand. The catalog's live
+# Text taken out of a PDF lacks what is in its pictures: charts, scans, forms filled in by hand. The catalog's live
 # reranker can look at the page itself. This notebook sends pages as text, as pictures and as both, and measures what each
 # is worth.
 
@@ -51,7 +51,7 @@ display(pd.DataFrame(facts, index=rows).rename_axis("page", axis="columns"))
 print(pages[5].text)
 
 # %% [markdown]
-# Two pages are scans: no text at all. Below the table stands all that the text layer has of page 6: no month of its chart,
+# Two pages are scans: no text at all. Below the table is all that the text layer has of page 6: no month of its chart,
 # but the fine print, which is hard to read in the picture.
 #
 # ## Three ways to show a page
@@ -88,7 +88,7 @@ for hit in blind.postprocess_nodes(nodes["image"], query_str=question.text):
 #
 # ## All questions
 #
-# Each question is marked by where its answer stands: in the `text` layer, in a `picture` only, or in `both`, such as a chart
+# Each question is marked by where its answer is: in the `text` layer, in a `picture` only, or in `both`, such as a chart
 # and its fine print. Which bar will be the shortest? (With a key these are some 70 requests: minutes on the free tier.)
 
 # %%
@@ -102,8 +102,8 @@ for before, after in (("text", "image"), ("image", "both"), ("text", "both")):
     print(f"{before:5} → {after:5}  {compare(runs[before], runs[after], questions)}")
 
 # %% [markdown]
-# - `text` fails where the answer stands in a picture.
-# - `image`, read by OCR, loses fine print and the table that stands sideways.
+# - `text` fails where the answer is in a picture.
+# - `image`, read by OCR, loses fine print and the table that is printed sideways.
 # - `both` is best or near it everywhere. With so few questions, trust a difference only if its interval is above zero
 #   *and* its p is small.
 # - For questions of kind `both`, every way finds the page. Whether an LLM could answer from what it was sent is another
@@ -248,7 +248,7 @@ check(captions, lambda _: not missed, right="each finds its scan.", wrong=f"not 
 # ## Key points
 #
 # - Look at your PDFs first: which pages have a text layer, and what do their pictures say that it does not?
-# - Sending text and picture together is the safe choice; the picture alone can lose small print and what stands sideways.
+# - Sending text and picture together is the safe choice; the picture alone can lose small print and what is printed sideways.
 # - A reranker that sees cannot bring back what a first stage that reads has lost.
 # - The stand-in reads pictures by OCR. Figures about *seeing* need NVIDIA's model, and your own pages.
 #
@@ -258,7 +258,7 @@ check(captions, lambda _: not missed, right="each finds its scan.", wrong=f"not 
 #
 # <details><summary>Answer</summary>
 #
-# At recall of the first stage, for questions whose answer stands in pictures. If their pages are not among the
+# At recall of the first stage, for questions whose answer is in pictures. If their pages are not among the
 # candidates, no reranker can gain anything.
 #
 # </details>
