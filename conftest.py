@@ -28,6 +28,8 @@ def pytest_configure() -> None:
     """Watch this process, and by PYTHONPATH every Python that it starts."""
     offline_guard.install()
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"  # a person's own .env may hold a key
+    # Tests and notebooks encode a text once together, and none of them writes to a person's cache.
+    os.environ.setdefault("NVRERANK_KEPT_VECTORS", str(Path(__file__).parent / "build" / "kept-vectors"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH")]))
     file, os.environ[offline_guard.LOG_VARIABLE] = tempfile.mkstemp(prefix="offline-", suffix=".log")
     os.close(file)

@@ -1,4 +1,4 @@
-"""A bulk job against a loop over LlamaIndex's class, its memory for ten times as much, and two services against one.
+"""Compare a bulk job with a loop over LlamaIndex's class, its memory for ten times the pairs, two services with one.
 
 build/envs/beyond/bin/python benchmarks/bulk.py [--json FILE]
 """
@@ -17,18 +17,18 @@ import pandas as pd
 import psutil
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.postprocessor.nvidia_rerank import NVIDIARerank as LlamaIndexRerank
-from local_server import MODEL, LocalServer, texts
+from local_server import MODEL, NumberService, make_texts
 
 from nvrerank_helpers import bulk
-from nvrerank_helpers.bulk import running_ray
+from nvrerank_helpers.bulk import use_ray
 
-DELAY = 0.05  # seconds that a service with a model on a graphics card takes
+DELAY = 0.05  # seconds that a service with a model on a GPU takes
 PASSAGES = 40  # of each query
 WORKERS = 4
 FEW, MANY = 500, 5000  # queries: 20,000 and 200,000 pairs
-BOUND = {"delay": 0.1, "at_once": 4}  # a service that answers 40 requests a second and no more
-SMALL = 400  # pairs of a block, so that no worker is long at its last one while the others have none left
-LOOK = 0.05  # seconds between two looks at a process's memory
+BOUND = {"delay": 0.1, "at_once": 4}  # a service that answers at most 40 requests per second
+SMALL = 400  # pairs per block, so that no worker is busy with its last block long after the others
+POLL_INTERVAL = 0.05  # seconds between two measurements of a process's memory
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a job cost: seconds in all, seconds of work, and the most memory of its driver in MiB."""
+class Cost:
+    """The cost of a job: total seconds, seconds of work, and the peak memory of its driver in MiB."""
 
     seconds: float
     working: float
@@ -55,7 +55,7 @@ class Spent:
 
 def write_run(file: Path, queries: int) -> None:
     """Write a run whose passages end with their logits."""
-    passages = texts(FEW * PASSAGES)
+    passages = make_texts(FEW * PASSAGES)
     rows = range(queries * PASSAGES)
     columns = {
         "qid": [f"q{row // PASSAGES}" for row in rows],
@@ -66,7 +66,7 @@ def write_run(file: Path, queries: int) -> None:
     pd.DataFrame(columns).to_parquet(file)
 
 
-def looped(file: Path, base_url: str) -> float:
+def run_loop(file: Path, base_url: str) -> float:
     """Rerank a run with LlamaIndex's class, a query at a time, and return the seconds it took."""
     client = LlamaIndexRerank(model=MODEL, base_url=base_url, api_key="none", max_batch_size=64, top_n=PASSAGES)
     run = pd.read_parquet(file)
@@ -77,8 +77,8 @@ def looped(file: Path, base_url: str) -> float:
     return time.perf_counter() - started
 
 
-def check(file: Path, out: Path) -> None:
-    """Check the result of a job against the numbers in its passages."""
+def check_result(file: Path, out: Path) -> None:
+    """Compare the result of a job with the numbers in its passages."""
     run = pd.read_parquet(file).set_index(["qid", "docno"])["text"].str.rsplit(n=1).str[1].astype(float)
     ranked = pd.read_parquet(out / "ranked")
     if not ranked.set_index(["qid", "docno"])["logit"].sort_index().equals(run.sort_index().rename("logit")):
@@ -87,72 +87,72 @@ def check(file: Path, out: Path) -> None:
         raise SystemExit("The job's ranks are wrong: it cannot be measured.")
 
 
-def spent(file: Path, base_url: str, workers: int) -> Spent:
-    """Do a job in a process of its own, which starts Ray as well where there are workers."""
+def measure_job(file: Path, base_url: str, workers: int) -> Cost:
+    """Run a job in its own process, which also starts Ray if there are workers."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--job", str(file), folder, base_url, str(workers)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         watched, most = psutil.Process(child.pid), 0
         while child.poll() is None:
             most = max(most, watched.memory_info().rss)
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
         said = child.communicate()[0]
         if child.returncode:
             raise SystemExit("The job failed.")
-        check(file, Path(folder))
-    return Spent(**json.loads(said), memory=most / 2**20)
+        check_result(file, Path(folder))
+    return Cost(**json.loads(said), memory=most / 2**20)
 
 
-def job(file: str, out: str, base_url: str, workers: str) -> None:
-    """Be the process of `spent`."""
+def run_job(file: str, out: str, base_url: str, workers: str) -> None:
+    """Run a job and print its times, as the process of `measure_job`."""
     started = time.time()
     report = bulk.rerank(file, out, base_urls=[base_url], model=MODEL, workers=int(workers), progress=False)
     print(json.dumps({"seconds": time.time() - started, "working": report.working}))
 
 
-def against_a_loop(folder: Path) -> list[Row]:
-    """20,000 pairs and a service that takes 50 ms; then 200,000 pairs for the memory."""
+def compare_with_loop(folder: Path) -> list[Row]:
+    """Rerank 20,000 pairs with a service that takes 50 ms, then 200,000 pairs for the memory."""
     few, many = folder / "few.parquet", folder / "many.parquet"
     write_run(few, FEW)
     write_run(many, MANY)
-    with LocalServer(DELAY) as server:
-        loop, alone = looped(few, server.base_url), spent(few, server.base_url, 0)
-        small, large = (spent(file, server.base_url, WORKERS) for file in (few, many))
+    with NumberService(delay=DELAY) as server:
+        loop, alone = run_loop(few, server.base_url), measure_job(few, server.base_url, 0)
+        small, large = (measure_job(file, server.base_url, WORKERS) for file in (few, many))
     measure, more = f"{FEW * PASSAGES:,} pairs, {DELAY * 1000:.0f} ms", f"{MANY * PASSAGES:,} pairs"
     ratio, memory = loop / small.working, large.memory / small.memory
     return [
         Row(measure, "loop over LlamaIndex 0.7.0", loop, "s"),
-        Row(measure, "bulk, workers=0, all in all", alone.seconds, "s", loop / alone.seconds),
+        Row(measure, "bulk, workers=0, in total", alone.seconds, "s", loop / alone.seconds),
         Row(measure, f"bulk, {WORKERS} workers at work", small.working, "s", ratio, ">= 8", ratio >= 8),
         Row(measure, "bulk, with the start of Ray", small.seconds, "s", loop / small.seconds),
         Row(more, "loop over LlamaIndex 0.7.0, by the pair", loop * MANY / FEW, "s"),
         Row(more, f"bulk, {WORKERS} workers at work", large.working, "s", loop * MANY / FEW / large.working),
         Row(more, "bulk, with the start of Ray", large.seconds, "s", loop * MANY / FEW / large.seconds),
-        Row(measure, "most memory of the driver", small.memory, "MiB"),
-        Row(more, "most memory of the driver", large.memory, "MiB", memory, "<= 1.1", memory <= 1.1),
+        Row(measure, "peak memory of the driver", small.memory, "MiB"),
+        Row(more, "peak memory of the driver", large.memory, "MiB", memory, "<= 1.1", memory <= 1.1),
     ]
 
 
-def against_one_service(folder: Path) -> list[Row]:
-    """The same 20,000 pairs and services that can do no more than they do."""
+def compare_with_one_service(folder: Path) -> list[Row]:
+    """Rerank 20,000 pairs with one and with two services whose rate is limited."""
     write_run(folder / "few.parquet", FEW)
     seconds = {}
-    with running_ray(WORKERS), LocalServer(**BOUND) as first, LocalServer(**BOUND) as second:
+    with use_ray(WORKERS), NumberService(**BOUND) as first, NumberService(**BOUND) as second:
         for base_urls in ([first.base_url], [first.base_url, second.base_url]):
             out = folder / f"out-{len(base_urls)}"
             settings = {"model": MODEL, "workers": WORKERS, "block_pairs": SMALL, "progress": False}
             report = bulk.rerank(folder / "few.parquet", out, base_urls=base_urls, **settings)
-            check(folder / "few.parquet", out)
+            check_result(folder / "few.parquet", out)
             seconds[len(base_urls)] = report.working
-    measure, ratio = "services that answer 40 requests a second", seconds[1] / seconds[2]
+    measure, ratio = "services that answer 40 requests per second", seconds[1] / seconds[2]
     return [
         Row(measure, "one service", seconds[1], "s"),
         Row(measure, "two services", seconds[2], "s", ratio, ">= 1.8", ratio >= 1.8),
     ]
 
 
-def table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Show the lines, without digits that mean nothing."""
+def make_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Round the figures to meaningful digits."""
     shown = pd.DataFrame([asdict(row) for row in rows])
     return shown.assign(value=shown["value"].round(1), ratio=shown["ratio"].astype(float).round(2))
 
@@ -163,10 +163,10 @@ def main() -> None:
     parser.add_argument("--job", nargs=4, metavar=("RUN", "OUT", "ADDRESS", "WORKERS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
-        job(*options.job)
+        run_job(*options.job)
         return
     with tempfile.TemporaryDirectory() as folder:
-        measured = table([*against_a_loop(Path(folder)), *against_one_service(Path(folder))])
+        measured = make_table([*compare_with_loop(Path(folder)), *compare_with_one_service(Path(folder))])
     print(measured.astype(object).where(measured.notna(), "").to_string(index=False))
     if options.json:
         options.json.write_text(measured.to_json(orient="records", indent=2) + "\n")

@@ -27,7 +27,7 @@ from langchain_core.documents import Document
 from langchain_nvidia_ai_endpoints import NVIDIARerank as LangChainRerank
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.postprocessor.nvidia_rerank import NVIDIARerank as LlamaIndexRerank
-from local_server import MODEL, LocalServer, texts
+from local_server import MODEL, NumberService, make_texts
 
 from nvrerank_helpers import NVIDIARerank
 from nvrerank_helpers.evaluation import SAME, UP, Figure
@@ -116,7 +116,7 @@ class Clients:
 
     def __init__(self, base_url: str, count: int) -> None:
         self.base_url = base_url
-        self.passages = texts(count)
+        self.passages = make_texts(count)
         self.nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in self.passages]
         self.documents = [Document(page_content=text) for text in self.passages]
         self.right = sorted(self.passages, key=lambda text: -float(text.rsplit(" ", 1)[1]))[:5]
@@ -161,7 +161,7 @@ def best_of(response: httpx.Response) -> list[dict[str, Any]]:
 
 async def one_request() -> list[Row]:
     """40 passages and a service that answers at once: what a client costs over bare httpx."""
-    with LocalServer() as server, httpx.Client() as client:
+    with NumberService() as server, httpx.Client() as client:
         async with httpx.AsyncClient() as aclient:
             clients = Clients(server.base_url, 40)
             url, payload = f"{server.base_url}/ranking", clients.payload
@@ -189,7 +189,7 @@ async def one_request() -> list[Row]:
 
 async def many_batches() -> list[Row]:
     """2,000 passages and a service that takes 50 ms: what requests in flight at the same time are worth."""
-    with LocalServer(DELAY) as server:
+    with NumberService(delay=DELAY) as server:
         clients = Clients(server.base_url, 2000)
         small, default = clients.ours(max_batch_size=UPSTREAM_BATCH), clients.ours()
         contenders = {UPSTREAM: clients.upstream(), LANGCHAIN: clients.langchain()}
@@ -213,7 +213,7 @@ async def many_queries() -> list[Row]:
     async def all_at_once(arerank: Callable[[], Awaitable[Any]]) -> Any:
         return (await asyncio.gather(*[arerank() for _ in range(QUERIES)]))[-1]
 
-    with LocalServer(DELAY) as first, LocalServer(DELAY) as second, LocalServer(DELAY) as third:
+    with NumberService(delay=DELAY) as first, NumberService(delay=DELAY) as second, NumberService(delay=DELAY) as third:
         servers = {UPSTREAM: first, LANGCHAIN: second, "ours": third}
         clients = {name: Clients(server.base_url, 40) for name, server in servers.items()}
         contenders = {

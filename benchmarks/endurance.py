@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 from llama_index.core.schema import NodeWithScore, TextNode
-from local_server import MODEL, LocalServer, texts
+from local_server import MODEL, NumberService, make_texts
 
 from nvrerank_helpers import NVIDIARerank
 from nvrerank_helpers.connector import RerankError
@@ -30,7 +30,7 @@ MAX_BATCH_SIZE, MOST_PASSAGES = 10, 20  # so that a call is one request or two
 
 NEVER = ("WRONG", "UNTYPED", "LOST")  # outcomes that must not happen; the others are `right` and errors of ours
 
-NODES = [NodeWithScore(node=TextNode(text=text)) for text in texts(2000)]
+NODES = [NodeWithScore(node=TextNode(text=text)) for text in make_texts(2000)]
 
 
 def logit_of(node: NodeWithScore) -> float:
@@ -72,7 +72,7 @@ class Call:
             return f"UNTYPED {type(error).__name__}"
 
 
-def reranker_of(server: LocalServer) -> NVIDIARerank:
+def reranker_of(server: NumberService) -> NVIDIARerank:
     return NVIDIARerank(
         model=MODEL, base_url=server.base_url, top_n=None, max_batch_size=MAX_BATCH_SIZE, timeout=TIMEOUT
     )
@@ -98,7 +98,7 @@ async def growth(calls: int, end: Callable[[Call], Awaitable[str]]) -> float:
 
 async def growths(calls: int) -> dict[str, float]:
     """Measure the memory that calls leave behind, sequentially, sync and async."""
-    with LocalServer() as server, reranker_of(server) as reranker:
+    with NumberService() as server, reranker_of(server) as reranker:
 
         async def end(call: Call) -> str:
             return call.end(reranker)
@@ -108,13 +108,13 @@ async def growths(calls: int) -> dict[str, float]:
     return grown
 
 
-def in_threads(server: LocalServer, calls: int) -> Counter[str]:
+def in_threads(server: NumberService, calls: int) -> Counter[str]:
     """Make the calls from several threads that share one reranker."""
     with reranker_of(server) as reranker, ThreadPoolExecutor(THREADS) as pool:
         return Counter(pool.map(lambda number: Call(number).end(reranker), range(calls)))
 
 
-async def in_tasks(server: LocalServer, calls: int) -> Counter[str]:
+async def in_tasks(server: NumberService, calls: int) -> Counter[str]:
     """Make the calls from many tasks that share one reranker."""
     outcomes: Counter[str] = Counter()
 
@@ -128,9 +128,9 @@ async def in_tasks(server: LocalServer, calls: int) -> Counter[str]:
     return outcomes
 
 
-def survived(name: str, calls: int, make: Callable[[LocalServer], Counter[str]]) -> bool:
+def survived(name: str, calls: int, make: Callable[[NumberService], Counter[str]]) -> bool:
     """Make the calls against a service that misbehaves, print what became of them, and return whether all is well."""
-    with LocalServer(faults=FAULTS, slow=SLOW) as server:
+    with NumberService(faults=FAULTS, slow=SLOW) as server:
         before, started = held(), time.perf_counter()
         outcomes = make(server)
         seconds, grown = time.perf_counter() - started, held() - before

@@ -1,4 +1,4 @@
-"""What each step of the pipeline costs, side by side in one run: medians over the test questions, and ratios.
+"""Measure what each step of the pipeline costs in one run: medians over the test questions, and ratios.
 
 python benchmarks/retrieval.py
 """
@@ -16,7 +16,7 @@ from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 
 
-def milliseconds(search: Callable[[str], Sequence[NodeWithScore]], queries: Sequence[str]) -> float:
+def measure_milliseconds(search: Callable[[str], Sequence[NodeWithScore]], queries: Sequence[str]) -> float:
     """Return the median time of one query."""
     times = []
     for query in queries:
@@ -31,13 +31,13 @@ def main() -> None:
     hybrid = build_hybrid(load_passages(), similarity_top_k=50)
     queries = [question.text for question in load_questions("test")]
     hybrid.retrieve("warm up")
-    rows = {name: milliseconds(store.retrieve, queries) for name, store in hybrid.retrievers.items()}
-    rows["fused"] = milliseconds(hybrid.retrieve, queries)
+    rows = {name: measure_milliseconds(store.retrieve, queries) for name, store in hybrid.retrievers.items()}
+    rows["fused"] = measure_milliseconds(hybrid.retrieve, queries)
     candidates = {query: hybrid.retrieve(query) for query in queries}
     with StandIn() as standin:
         reranker = NVIDIARerank(base_url=standin.base_url, top_n=None)
         for name in ("reranking 50, passages not seen before", "reranking 50, passages seen before"):
-            rows[name] = milliseconds(lambda q: reranker.postprocess_nodes(candidates[q], query_str=q), queries)
+            rows[name] = measure_milliseconds(lambda q: reranker.postprocess_nodes(candidates[q], query_str=q), queries)
     table = pd.DataFrame({"median ms": pd.Series(rows)})
     table["times fused"] = table["median ms"] / rows["fused"]
     print(table.round(2).to_string())

@@ -1,9 +1,9 @@
-"""The stand-in's relevance model: its speed, what its cache and its batching do, and how near it is to float32.
+"""Measures the stand-in's relevance model: its speed, what its caches save, and how close it is to float32.
 
 python benchmarks/scoring.py [--json FILE]
 
-Two of the measures hold it against torch and sentence-transformers, with the same weights; they are left out where
-sentence-transformers is not installed (extra `cross-encoder`, in an environment of its own).
+Three of the measures compare it with torch and sentence-transformers, with the same weights. They are left out where
+sentence-transformers is not installed (extra `cross-encoder`, in a separate environment).
 """
 
 import argparse
@@ -13,8 +13,10 @@ import json
 import os
 import platform
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +24,15 @@ from statistics import median
 from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in the service, before anything imports NumPy
+os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # what is not seen before must be encoded
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from nvrerank_helpers.connector import DEFAULT_MODEL
-from nvrerank_helpers.minilm import WINDOW, load_tokenizer, weights_folder
-from nvrerank_helpers.nim_standin import RelevanceModel, StandIn
+from nvrerank_helpers.minilm import WINDOW, find_weights, load_tokenizer
+from nvrerank_helpers.nim_standin import Engine, Job, RelevanceModel, StandIn
 from nvrerank_helpers.pydocs import load_passages, load_questions
 
 THREADS = 2
@@ -91,38 +94,69 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+@contextmanager
+def run_engine(threads: int) -> Iterator[Callable[[Job], Any]]:
+    """Give a function that scores a job on the engine, as the service does."""
+    engine = Engine(partial(RelevanceModel.load, threads))
+    engine.start()
+    engine.loaded.result()
+    try:
+        yield lambda job: asyncio.run(engine.score(job))
+    finally:
+        engine.close()
+
+
 def against_torch(corpus: Corpus, threads: int) -> Row:
     """Time both on the same fresh passages, in turns; only ours compares tokens and multiplies vectors as well."""
     import torch
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(threads)
-    theirs = SentenceTransformer(str(weights_folder()), device="cpu")
-    ours = RelevanceModel.load(threads)
+    theirs = SentenceTransformer(str(find_weights()), device="cpu")
     times: dict[str, list[float]] = {"theirs": [], "ours": []}
-    for number in range(ROUNDS + 1):
-        texts = corpus.fresh(PASSAGES)
-        calls = {"theirs": partial(theirs.encode, texts), "ours": partial(ours.score, "sort", texts)}
-        for name in sorted(calls, reverse=bool(number % 2)):
-            taken = seconds(calls[name])
-            times[name] += [taken] if number else []  # the first round warms up
+    with run_engine(threads) as score:
+        for number in range(ROUNDS + 1):
+            texts = corpus.fresh(PASSAGES)
+            calls = {"theirs": partial(theirs.encode, texts), "ours": partial(score, Job("sort", texts))}
+            for name in sorted(calls, reverse=bool(number % 2)):
+                taken = seconds(calls[name])
+                times[name] += [taken] if number else []  # the first round warms up
     theirs_median, ours_median = median(times["theirs"]), median(times["ours"])
     detail = f"{PASSAGES / theirs_median:.0f} and {PASSAGES / ours_median:.0f} passages/s"
     name = f"cold, times as fast as sentence-transformers, {threads} thread{'s' * (threads > 1)}"
-    return Row(name, theirs_median / ours_median, 1.3, detail=detail)
+    return Row(name, theirs_median / ours_median, 4, detail=detail)
 
 
 def warm_against_cold(corpus: Corpus) -> Row:
     """Time the same passages twice."""
-    model = RelevanceModel.load(THREADS)
-    model.score("warm up", corpus.fresh(5))
     cold, warm = [], []
-    for _ in range(ROUNDS):
-        score = partial(model.score, corpus.chance.choice(corpus.questions), corpus.fresh(PASSAGES))
-        cold.append(seconds(score))
-        warm.append(seconds(score))
+    with run_engine(THREADS) as score:
+        score(Job("warm up", corpus.fresh(5)))
+        for _ in range(ROUNDS):
+            job = Job(corpus.chance.choice(corpus.questions), corpus.fresh(PASSAGES))
+            cold.append(seconds(partial(score, job)))
+            warm.append(seconds(partial(score, job)))
     detail = f"{median(cold) * 1000:.0f} and {median(warm) * 1000:.1f} ms for {PASSAGES}"
     return Row("warm, times as fast as cold", median(cold) / median(warm), 20, detail=detail)
+
+
+async def starts(corpus: Corpus) -> list[Row]:
+    """Start the service twice with an empty folder for vectors, and ask each for the same passages first."""
+    texts, ready, first = corpus.fresh(PASSAGES), [], []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NVRERANK_KEPT_VECTORS"] = folder
+        for _ in range(2):
+            started = time.perf_counter()
+            with StandIn(f"--threads={THREADS}") as standin:
+                ready.append(time.perf_counter() - started)
+                async with httpx.AsyncClient(base_url=standin.base_url, timeout=60) as client:
+                    first.append(await rank_at_once(client, [texts]))
+        os.environ["NVRERANK_KEPT_VECTORS"] = "0"
+    detail = f"{first[0] * 1000:.0f} and {first[1] * 1000:.0f} ms for the first {PASSAGES}, over HTTP"
+    return [
+        Row("seconds until the service is ready", max(ready), 3, at_most=True),
+        Row("second start, times as fast as the first", first[0] / first[1], 3, detail=detail),
+    ]
 
 
 async def many_clients(corpus: Corpus) -> Row:
@@ -163,7 +197,7 @@ class Float32:
         from safetensors.torch import load_file
         from transformers import BertConfig, BertModel
 
-        folder = weights_folder()
+        folder = find_weights()
         self._torch = torch
         self._weights = torch.from_numpy(weights)
         self._tokenizer = load_tokenizer(folder)
@@ -206,7 +240,7 @@ def agreement(corpus: Corpus) -> list[Row]:
     ours = RelevanceModel.load(THREADS)
     reference = Float32(ours._token_weights)  # noqa: SLF001
     lists = [(corpus.chance.choice(corpus.questions), corpus.fresh(LIST_LENGTH)) for _ in range(LISTS)]
-    scored = [ours.score(question, texts).raw for question, texts in lists]
+    scored = [ours.score(Job(question, texts)).raw for question, texts in lists]
     exact = [np.array(list(reference.score(question, texts))) for question, texts in lists]
     first = slice(PAIRS // LIST_LENGTH)
     correlation = spearmanr(np.concatenate(scored[first]), np.concatenate(exact[first])).statistic
@@ -219,9 +253,10 @@ def agreement(corpus: Corpus) -> list[Row]:
 
 
 def measure() -> Iterator[Row]:
-    """Run the measures one after the other."""
+    """Run the measures in turn."""
     corpus = Corpus()
     yield warm_against_cold(corpus)
+    yield from asyncio.run(starts(corpus))
     yield asyncio.run(many_clients(corpus))
     if importlib.util.find_spec("sentence_transformers") is None:
         print("Left out: what needs sentence-transformers.")

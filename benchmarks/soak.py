@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 import psutil
 
-from nvrerank_helpers.connector import DEFAULT_MODEL, hosted_path
-from nvrerank_helpers.nim_standin import RelevanceModel, StandIn
+from nvrerank_helpers.connector import DEFAULT_MODEL, build_catalog_path
+from nvrerank_helpers.nim_standin import Job, RelevanceModel, StandIn
 from nvrerank_helpers.pydocs import load_passages, load_questions
 
 CLIENTS = 16
@@ -59,7 +59,7 @@ class Soak:
         self.queries = [question.text for question in load_questions()[:QUERIES]]
         model = RelevanceModel.load()
         self.logits = {
-            query: dict(zip(self.texts, model.score(query, self.texts).logits.tolist(), strict=True))
+            query: dict(zip(self.texts, model.score(Job(query, self.texts)).logits.tolist(), strict=True))
             for query in self.queries
         }
         model.close()
@@ -86,7 +86,7 @@ class Soak:
     async def ranking(self) -> None:
         query, texts, body = self.asked()
         fault = self.chance.choice(FAULTS) if self.chance.random() < FAULTED else ""
-        path = self.chance.choice(("/v1/ranking", hosted_path(DEFAULT_MODEL)))
+        path = self.chance.choice(("/v1/ranking", build_catalog_path(DEFAULT_MODEL)))
         headers = {FAULT_HEADER: fault} if fault else {}
         try:
             answer = await self.client.post(path, json=body, headers=headers)

@@ -17,13 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name.
 
     Args:
-        arguments: What stands behind the program's name; None takes it from the command line.
+        arguments: The arguments; None takes it from the command line.
 
     Returns:
         The exit status: 0, or 1 with one message on stderr where the command could not do its work.
-
-    Example:
-        >>> main(["demo", "--json", "figures.json"])  # doctest: +SKIP
     """
     parser = argparse.ArgumentParser(prog="python -m nvrerank_helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

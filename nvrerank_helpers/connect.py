@@ -6,21 +6,22 @@ from html import escape
 from threading import Lock
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from nvrerank_helpers.connector import (
     ADDRESS_VARIABLE,
     CATALOG_VARIABLE,
     DEFAULT_MODEL,
     KEY_VARIABLE,
     Endpoint,
-    Key,
     NotFound,
     ServiceUnreachable,
-    endpoint,
     find_key,
     is_hosted,
-    key_for,
     remember_key,
     remember_model,
+    resolve_endpoint,
+    select_key,
 )
 from nvrerank_helpers.nim_standin import StandIn, StandInError
 
@@ -72,14 +73,10 @@ def connect(base_url: str | None = None, api_key: str | None = None, model: str 
         What was chosen and why; one line as text, a small table in Jupyter.
 
     Raises:
-        ValueError: The address or the key is malformed, or the API catalog was named and there is no key.
+        ValueError: The address or the key is malformed, or the API catalog was named and no key was found.
         ServiceUnreachable: Your own NIM does not answer.
         RerankError: It answers, but not as a reranking NIM.
         StandInError: The stand-in cannot start, for example because the extra `course` is not installed.
-
-    Example:
-        >>> print(connect())  # doctest: +SKIP
-        the local stand-in at http://127.0.0.1:43861/v1, model … (neither NVIDIA_BASE_URL nor NVIDIA_API_KEY is set)
     """
     address = base_url or os.environ.get(ADDRESS_VARIABLE)
     given = find_key(api_key, {})
@@ -90,13 +87,13 @@ def connect(base_url: str | None = None, api_key: str | None = None, model: str 
     return _stand_in()
 
 
-def _own_nim(address: str, given: Key | None, model: str | None, why: str) -> Service:
+def _own_nim(address: str, given: SecretStr | None, model: str | None, why: str) -> Service:
     from nvrerank_helpers.connector import RankingClient  # aiohttp: the stand-in's process starts without it
 
-    target = endpoint(address, None)
+    target = resolve_endpoint(address, None)
     _remember(target, given, model)
     try:
-        with RankingClient(target, model, api_key=key_for(target, None)) as client:
+        with RankingClient(target, model, api_key=select_key(target, None)) as client:
             model = client.model
             served = client.model_ids() if target.listing_urls else [model]
     except ServiceUnreachable as error:
@@ -115,22 +112,24 @@ def _own_nim(address: str, given: Key | None, model: str | None, why: str) -> Se
     return Service(kind, service_url, model, why)
 
 
-def _api_catalog(base_url: str | None, given: Key | None, named: str | None) -> Service:
+def _api_catalog(base_url: str | None, given: SecretStr | None, named: str | None) -> Service:
     if os.environ.get(CATALOG_VARIABLE) == _started.address:
         os.environ.pop(CATALOG_VARIABLE, None)  # a stand-in of an earlier call must not go on playing the catalog
     model = named or DEFAULT_MODEL
-    target = endpoint(base_url, model)
+    target = resolve_endpoint(base_url, model)
     _remember(target, given, named)
-    key_for(target, None)  # says what to do where there is no key
+    select_key(target, None)  # says what to do where a key is missing
     if not target.hosted:
-        return Service("a service that plays NVIDIA's API catalog", target.ranking_url, model, _imitated())
+        return Service(
+            "a service that plays NVIDIA's API catalog", target.ranking_url, model, f"{CATALOG_VARIABLE} is set"
+        )
     why = "api_key was given" if given else f"{KEY_VARIABLE} is set"
     return Service("NVIDIA's API catalog", target.ranking_url, model, why)
 
 
-def _remember(target: Endpoint, given: Key | None, model: str | None) -> None:
+def _remember(target: Endpoint, given: SecretStr | None, model: str | None) -> None:
     if given:
-        remember_key(target, given.secret)
+        remember_key(target, given)
     if model:
         remember_model(target, model)
 
@@ -143,7 +142,7 @@ def _stand_in() -> Service:
     if address == _started.address:
         os.environ[CATALOG_VARIABLE] = address
     else:
-        why = f"{why}; {_imitated()}"
+        why = f"{why}; {f'{CATALOG_VARIABLE} is set'}"
     return Service("the local stand-in", f"{address}/v1", f"{DEFAULT_MODEL}, played by all-MiniLM-L6-v2", why)
 
 
@@ -154,17 +153,9 @@ def stand_in_address() -> str:
 
     Raises:
         StandInError: It cannot start.
-
-    Example:
-        >>> stand_in_address()  # doctest: +SKIP
-        'http://127.0.0.1:43861'
     """
     named = os.environ.get(CATALOG_VARIABLE, "").rstrip("/")
     return _started.ensure() if named in ("", _started.address) else named
-
-
-def _imitated() -> str:
-    return f"{CATALOG_VARIABLE} is set"
 
 
 class _Started:

@@ -1,6 +1,14 @@
 """What no test has of the person who runs it."""
 
+from contextlib import suppress
+
 import pytest
+
+with suppress(ImportError):  # environments for one kind of test may lack it
+    from hypothesis import settings
+
+    settings.register_profile("unhurried", deadline=None)  # no example may fail because the machine is busy
+    settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

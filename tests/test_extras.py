@@ -38,4 +38,5 @@ def test_the_base_install_needs_only_what_the_connector_imports():
         "pydantic",
         "pydantic-core",
         "filetype",
+        "lazy-loader",
     ]

@@ -1,7 +1,7 @@
-"""Run the connector's tests on a copy of its folder, as someone makes it who takes the folder into a project.
+"""Run the connector's tests on a copy of its folder, such as you make when you take it into your project.
 
-The copy is `mysearch.rerank` in a temporary folder, with the tests and without the rest of the project. The Python that
-runs this tool runs the tests: `make copied` takes one that has the connector's own dependencies only.
+The copy is `mysearch.rerank` in a temporary folder, with the tests and without the rest of the project. `make copied`
+runs this in an environment that has the connector's own dependencies only.
 """
 
 import os
@@ -16,7 +16,7 @@ COPY = "mysearch.rerank"
 
 
 def copy_all(target: Path) -> None:
-    """Copy the connector under its new name, its tests, and the modules and settings that these use."""
+    """Copy the connector under its new name, with its tests and the modules and settings that they use."""
     without = shutil.ignore_patterns("__pycache__")
     package = target.joinpath(*COPY.split("."))
     shutil.copytree(ROOT / "nvrerank_helpers" / "connector", package, ignore=without)

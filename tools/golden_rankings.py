@@ -1,4 +1,4 @@
-"""Rankings and logits of the 74 test questions, to compare two states of the code on one machine.
+"""Record rankings and logits of the test questions, to compare two states of the code on one machine.
 
 python -m tools.golden_rankings record FILE
 python -m tools.golden_rankings compare FILE
@@ -12,17 +12,17 @@ import sys
 from pathlib import Path
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import present
+from nvrerank_helpers.evaluation import fit_judgments
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 
 
-def rankings() -> dict[str, list[list[str | float | None]]]:
-    """Rerank every test question; returns the ids and scores of both stages by question id."""
+def rerank_all() -> dict[str, list[list[str | float | None]]]:
+    """Rerank every test question; return the ids and scores of both stages by question id."""
     connect()
     nodes = load_passages()
     hybrid = build_hybrid(nodes, 50)
-    questions, _ = present(load_questions("test"), nodes)
+    questions, _ = fit_judgments(load_questions("test"), nodes)
     reranker = NVIDIARerank(top_n=None)
     found = {}
     for question in questions:
@@ -38,13 +38,13 @@ def main() -> int:
     parser.add_argument("action", choices=["record", "compare"])
     parser.add_argument("file", type=Path)
     options = parser.parse_args()
-    found = rankings()
+    found = rerank_all()
     if options.action == "record":
         options.file.write_text(json.dumps(found), encoding="utf-8")
         return 0
     recorded = json.loads(options.file.read_text(encoding="utf-8"))
     different = [id_ for id_ in recorded if recorded[id_] != found.get(id_)]
-    print(f"{len(recorded)} questions, {len(different)} with another ranking or logit: {different[:5]}")
+    print(f"{len(recorded)} questions, {len(different)} with other rankings or logits: {different[:5]}")
     return 1 if different else 0
 
 

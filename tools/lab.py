@@ -1,6 +1,6 @@
-"""Open the course in JupyterLab; where no browser can open, serve it and print the address.
+"""Open the course in JupyterLab, or serve it and print the address if no browser can open.
 
-Options are handed on to JupyterLab: `python -m tools.lab --port 9000`.
+Options go to JupyterLab: `python -m tools.lab --port 9000`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,7 @@ QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "
 
 
 def has_browser(platform: str, env: Mapping[str, str]) -> bool:
-    """Tell whether a browser with a window can open.
-
-    Args:
-        platform: A value of `sys.platform`.
-        env: Environment variables.
-
-    Returns:
-        False on Linux without a display, where at most a text browser would come up in the terminal.
-    """
+    """Return whether a browser with a window can open; Linux without a display has at most a text browser."""
     if platform == "linux" and not any(env.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")):
         return False
     try:
@@ -44,28 +36,20 @@ def has_browser(platform: str, env: Mapping[str, str]) -> bool:
     return True
 
 
-def options(*, browser: bool, root: bool) -> list[str]:
-    """Return JupyterLab's options: which page, and what it may do.
-
-    Args:
-        browser: Whether a browser can open.
-        root: Whether this is the administrator, as in most containers.
-
-    Returns:
-        Command-line options.
-    """
+def list_options(*, browser: bool, root: bool) -> list[str]:
+    """Return JupyterLab's options; `root` is whether this is the administrator, as in most containers."""
     return [f"--LabApp.default_url=/lab/tree/{FIRST}"] + ["--no-browser"] * (not browser) + ["--allow-root"] * root
 
 
 def write_defaults(prefix: Path) -> None:
-    """Write JupyterLab's defaults for this environment; what a reader sets in its menus goes before them."""
+    """Write JupyterLab's defaults for this environment; a reader's own settings take precedence."""
     settings = prefix / "share" / "jupyter" / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "overrides.json").write_text(json.dumps(QUIET), encoding="utf-8")
 
 
 def sign(folder: Path) -> None:
-    """Let JupyterLab show the figures that stand in the notebooks: it hides them in notebooks that nobody signed."""
+    """Sign the notebooks: JupyterLab hides figures in notebooks that nobody signed."""
     notary = NotebookNotary()  # type: ignore[no-untyped-call]
     for path in folder.glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
@@ -78,4 +62,4 @@ if __name__ == "__main__":
     os.chdir(Path(__file__).resolve().parent.parent)
     sign(Path("notebooks"))
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    main([*options(browser=has_browser(sys.platform, os.environ), root=is_root), *sys.argv[1:]])
+    main([*list_options(browser=has_browser(sys.platform, os.environ), root=is_root), *sys.argv[1:]])

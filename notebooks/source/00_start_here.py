@@ -18,7 +18,7 @@ from llama_index.core.schema import TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.connector import ModelRetired
-from nvrerank_helpers.evaluation import before_and_after, side_by_side
+from nvrerank_helpers.evaluation import compare_orders, draw_moves
 from nvrerank_helpers.lessons import check
 from nvrerank_helpers.retrieval import build_hybrid
 
@@ -78,14 +78,14 @@ for rank, found in enumerate(candidates, 1):
 # %%
 reranker = NVIDIARerank(top_n=None)
 reranked = reranker.postprocess_nodes(candidates, query_str=question)
-side_by_side(candidates, reranked).round(3)
+compare_orders(candidates, reranked).round(3)
 
 # %% [markdown]
 # Read the column `move`: ▲ went up, ▼ went down. The logit is a raw score without fixed bounds; only its order counts
 # here, and a relevant passage may well have a negative one. The old score is still there, on its own scale.
 
 # %%
-before_and_after(candidates, reranked, labels=texts)
+draw_moves(candidates, reranked, labels=texts)
 
 # %% [markdown]
 # The same as a picture: blue lines rise, orange lines fall. The passage that deletes a folder with its contents is
@@ -152,7 +152,7 @@ for my_best in NVIDIARerank(top_n=2).postprocess_nodes(my_nodes, query_str=my_qu
 # <starter> moved_up = ...
 # <solution>
 # The column "move" begins with ▲ where a passage went up.
-moved_up = side_by_side(candidates, reranked)["move"].str.startswith("▲").sum()
+moved_up = compare_orders(candidates, reranked)["move"].str.startswith("▲").sum()
 # </solution>
 
 # %% tags=["check"]

@@ -5,18 +5,20 @@
 # to your program and to nobody else, what the catalog says when it refuses one, and what to do when a key has leaked.
 
 # %%
+import re
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
 
+import dotenv
 import httpx
+import keyring
 import pandas as pd
 
 from nvrerank_helpers import connect
-from nvrerank_helpers.connector import StatusError, status_error
-from nvrerank_helpers.evaluation import bars
-from nvrerank_helpers.lessons import (
-    LessonCatalog, api_key, check, find_leaks, leaky_project, two_nodes,
-)
+from nvrerank_helpers.connector import StatusError, make_status_error
+from nvrerank_helpers.evaluation import draw_bars
+from nvrerank_helpers.lessons import MockCatalog, check, check_key, make_leaky_project
+from nvrerank_helpers.lessons import make_two_nodes, run_git, use_key
 
 print(f"keyring {version('keyring')}, python-dotenv {version('python-dotenv')}")
 pd.set_option("display.max_colwidth", None)
@@ -29,59 +31,61 @@ pd.set_option("display.max_colwidth", None)
 # Enter goes on without. What will it say here?
 
 # %% tags=["timing"]
-print(api_key.use_key())
+print(use_key())
 connect()
 
 # %% [markdown]
-# What you type goes to `getpass`, so it stands neither in the cell nor in its output, and lasts as long as this kernel.
+# What you type goes to `getpass`, so it is neither in the cell nor in its output, and lasts as long as this kernel.
 # Never write a key into a cell: notebooks are saved, shared and committed.
 #
 # ## Keep it in the system keyring
 #
-# Your system has a safe for passwords. This cell puts a made-up key in and takes it out again. Servers and containers
-# mostly have no such safe: then the error says what else to do.
+# Your system has a safe for passwords: Keychain on macOS, the Credential Manager on Windows, the Secret Service on Linux.
+# The package `keyring` puts a made-up key in here and takes it out again. Servers and containers mostly have no such safe,
+# and the error says so.
 
 # %% tags=["timing"]
 try:
-    print("Kept in:", api_key.keep_in_keyring("nvapi-lesson", "nvrerank-lesson"))
-    print("Taken out:", api_key.forget_in_keyring("nvrerank-lesson"))
-except api_key.KeychainError as error:
-    print(error)
+    keyring.set_password("nvrerank-lesson", "NVIDIA_API_KEY", "nvapi-lesson")
+    found = keyring.get_password("nvrerank-lesson", "NVIDIA_API_KEY")
+    print(keyring.get_keyring().name, "keeps the key:", found == "nvapi-lesson")
+    keyring.delete_password("nvrerank-lesson", "NVIDIA_API_KEY")
+except keyring.errors.KeyringError as error:
+    print(f"{type(error).__name__}: {error}")
 
 # %% [markdown]
-# For your own key: `api_key.keep_in_keyring(api_key.ask_key())`. From then on `use_key()` finds it.
+# For your own key, run `keyring.set_password("nvrerank", "NVIDIA_API_KEY", getpass.getpass())`. From then on `use_key()`
+# finds it under that name. If you got an error, use a file, as below.
 #
 # ## Or in a file that git ignores
 #
-# A file `.env` is found from every notebook below it, and published by one careless commit. Here is a small project
-# under git. Will the made-up key be written into it?
+# A file `.env` is found from every notebook below it, and one careless commit publishes it. Here is a small project under
+# git. Does git ignore the file? `git check-ignore` prints the name if it does. Only then is it safe to write the key. The
+# file gets mode 600 first, so that you can read it and no other user can; Windows keeps its own rights instead.
 
 # %%
 folder = TemporaryDirectory(ignore_cleanup_errors=True)
-project = leaky_project(folder.name)
-try:
-    api_key.keep_in_env_file("nvapi-lesson", project / ".env")
-except api_key.KeychainError as error:
-    print(f"Refused: {error}\n")
+project = make_leaky_project(folder.name)
+print("ignored at first:", bool(run_git(project, "check-ignore", ".env")))
 (project / ".gitignore").write_text(".env\n", encoding="utf-8")
-api_key.keep_in_env_file("nvapi-lesson", project / ".env")
-mode = (project / ".env").stat().st_mode & 0o777
-print(f"Kept with mode {mode:o}: {api_key.key_from_env_file(project / '.env')!r}")
+print("ignored now:", bool(run_git(project, "check-ignore", ".env")))
+env_file = project / ".env"
+env_file.touch(mode=0o600)
+dotenv.set_key(env_file, "NVIDIA_API_KEY", "nvapi-lesson")
+mode = env_file.stat().st_mode & 0o777
+print(f"mode {mode:o}, names in it: {[*dotenv.dotenv_values(env_file)]}")
 
 # %% [markdown]
-# Once git ignores the file, the key is written. Mode 600 means that you can read it and no other user can; Windows keeps
-# its own rights instead. Printed, the key shows stars.
-#
 # ## Check it without printing it
 #
 # The catalog has no free question for this. The honest check is one tiny ranking: one request of the minute's 40, and
-# the tokens that the last line tells. Your own key comes first, then a good one and a revoked one of a lesson's catalog.
+# the tokens in the last line. Your own key comes first, then a good one and a revoked one of the mock catalog.
 
 # %% tags=["timing"]
-lesson = LessonCatalog(per_minute=1)
-display(api_key.check_key())
-display(api_key.check_key("nvapi-busy", lesson.url()))
-display(api_key.check_key("nvapi-revoked", lesson.url()))
+lesson = MockCatalog(per_minute=1)
+display(check_key())
+display(check_key("nvapi-busy", lesson.url()))
+display(check_key("nvapi-revoked", lesson.url()))
 
 # %% [markdown]
 # ## Five ways to be refused
@@ -95,7 +99,7 @@ for key in [*lesson.failing_keys, "nvapi-busy"]:
     answer = httpx.post(
         lesson.url(), json={}, headers={"Authorization": f"Bearer {key}"}, trust_env=False
     )
-    error = status_error(answer.status_code, answer.content)
+    error = make_status_error(answer.status_code, answer.content)
     rows.append((error.status, answer.text or "(empty)", type(error).__name__, error.hint))
 columns = ["status", "body as sent", "our error", "what to do"]
 pd.DataFrame(rows, columns=columns).set_index("status").sort_index()
@@ -106,21 +110,21 @@ pd.DataFrame(rows, columns=columns).set_index("status").sort_index()
 #
 # ## Asking again
 #
-# Some refusals pass by themselves. After which of the five will the connector try again?
+# Some refusals pass on their own. After which of the five will the connector try again?
 
 # %%
 lesson.control.clear()
 for failing in [*lesson.failing_keys, "nvapi-busy"]:
     try:
-        lesson.reranker(failing).postprocess_nodes(two_nodes(), query_str="Who says meow?")
+        lesson.reranker(failing).postprocess_nodes(make_two_nodes(), query_str="Who says meow?")
     except StatusError as error:
         print(f"{type(error).__name__}: {error.detail or 'no words'}")
 statuses = pd.Series([str(request.status) for request in lesson.control.requests()])
 sent = statuses.value_counts().sort_index().to_frame("requests sent")
-display(bars(sent, "requests sent"), sent)
+display(draw_bars(sent, "requests sent"), sent)
 
 # %% [markdown]
-# A wrong key stays wrong, so it is sent once. Only 429 is tried again, in vain here: the catalog's minute outlasts it.
+# A wrong key stays wrong, so it is sent once. Only 429 is tried again, without success here: the catalog's minute outlasts it.
 #
 # ## Where a status does not help
 #
@@ -143,17 +147,19 @@ for key, model in others.items():
 #
 # 1. Make a new key at build.nvidia.com, and put it where `use_key` looks.
 # 2. Delete the old key there, which ends it everywhere.
-# 3. Find where it stood, and how it got there.
+# 3. Find where it was, and how it got there.
 #
-# Our project's last commit reads the key from the environment. In how many places is it still?
+# Our project's last commit reads the key from the environment. In how many places is it still? `git grep` searches the
+# files, also new ones that git does not ignore; `git log -G` lists the commits that added or removed a matching line.
 
 # %%
-leaks = find_leaks(project)
-pd.DataFrame(leaks).set_index("place")
+KEY = "nvapi-[A-Za-z0-9_-]{20,}"
+print(re.sub(KEY, "nvapi-…", run_git(project, "grep", "--untracked", "--line-number", "-E", KEY)))
+print(run_git(project, "log", "--all", f"-G{KEY}", "--format=commit %h: %s", "--name-only"))
 
 # %% [markdown]
 # The notebook's *output* has it, since a cell printed it, and so has the history, for everybody with a clone. The file
-# `.env` is not listed: git ignores it.
+# `.env` is not listed: git ignores it. The first line replaces the key, because this output is saved, too.
 #
 # ## Copy this
 #
@@ -202,25 +208,31 @@ check(remedy, fits, right="five refusals, five remedies.", wrong=f"look again at
 # %% [markdown]
 # ## Exercise 2
 #
-# Somebody clears the notebook's output: write `{}` into `analysis.ipynb` of the project, and count what `find_leaks`
-# still finds. Predict first.
+# Somebody clears the notebook's output: write `{}` into `analysis.ipynb` of the project. How many files, and how many
+# commits, still have the key? Predict first.
 #
 # <details><summary>Hint</summary>
 #
-# `(project / "analysis.ipynb").write_text("{}")` writes, `len(find_leaks(project))` counts.
+# `(project / "analysis.ipynb").write_text("{}")` writes. Count the lines of `run_git(project, "grep", "--untracked", "-lE", KEY)` and of
+# `run_git(project, "log", "--all", f"-G{KEY}", "--format=%h")`.
 #
 # </details>
 
 # %%
-# <starter> still_there = ...
+# <starter> in_files, in_commits = ..., ...
 # <solution>
 (project / "analysis.ipynb").write_text("{}", encoding="utf-8")
-still_there = len(find_leaks(project))
+in_files = len(run_git(project, "grep", "--untracked", "-lE", KEY).splitlines())
+in_commits = len(run_git(project, "log", "--all", f"-G{KEY}", "--format=%h").splitlines())
 # </solution>
 
 # %% tags=["check"]
-old = sum(leak.place.startswith("commit") for leak in leaks)
-check(still_there, old, right="the commits keep it: so rotate.", wrong="clear, then count again.")
+check(
+    (in_files, in_commits),
+    (0, 2),
+    right="the commits keep it: so rotate.",
+    wrong="clear, then count again.",
+)
 
 # %% [markdown]
 # ## Key points
@@ -236,7 +248,7 @@ check(still_there, old, right="the commits keep it: so rotate.", wrong="clear, t
 #
 # <details><summary>Answer</summary>
 #
-# Nothing is asked: `use_key` says that there is no key, and `connect` starts the local stand-in.
+# Nobody is asked: `use_key` says that it found none, and `connect` starts the local stand-in.
 #
 # </details>
 #

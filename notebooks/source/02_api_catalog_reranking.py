@@ -14,11 +14,10 @@ import pandas as pd
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.connector import (
-    CATALOG, CATALOG_ADDRESS, ModelRetired, PassageTooLong, RateLimited, sigmoid,
-)
-from nvrerank_helpers.evaluation import judged_logits, kept, threshold_figure
-from nvrerank_helpers.lessons import LessonCatalog, check
+from nvrerank_helpers.connector import CATALOG, CATALOG_ADDRESS, ModelRetired, PassageTooLong
+from nvrerank_helpers.connector import RateLimited, sigmoid
+from nvrerank_helpers.evaluation import collect_judged_logits, draw_thresholds, measure_kept
+from nvrerank_helpers.lessons import MockCatalog, check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 
@@ -55,7 +54,7 @@ table = pd.DataFrame(CATALOG.values()).set_index("id").fillna("")
 table[["status", "end_of_life", "token_limit", "passage_limit", "images"]]
 
 # %%
-old, lesson = "nvidia/llama-3.2-nv-rerankqa-1b-v2", LessonCatalog()
+old, lesson = "nvidia/llama-3.2-nv-rerankqa-1b-v2", MockCatalog()
 try:
     NVIDIARerank(model=old, base_url=CATALOG_ADDRESS)
 except ModelRetired as error:
@@ -95,7 +94,9 @@ hybrid = build_hybrid(load_passages(), similarity_top_k=30)
 found = {asked.id: hybrid.retrieve(asked.text) for asked in questions}
 ranking, far = NVIDIARerank(top_n=None, max_retries=9), lesson.reranker("nvapi-far")
 calls = [ranking.apostprocess_nodes(found[q.id], query_str=q.text) for q in questions]
-logits = judged_logits(dict(zip(found, await asyncio.gather(*calls), strict=True)), questions)
+logits = collect_judged_logits(
+    dict(zip(found, await asyncio.gather(*calls), strict=True)), questions
+)
 with lesson.control.faults("delay=fixed seconds=0.5"):
     started = time.perf_counter()
     await asyncio.gather(*(far.apostprocess_nodes(six, query_str=q.text) for q in questions))
@@ -111,8 +112,8 @@ print(f"{len(logits)} logits. Far away, thirty at once: {seconds:.1f} s")
 # logit of 0, where many would cut. Will that separate the two?
 
 # %%
-display(threshold_figure(logits, 0))
-kept(logits, [-10, -8, -6, -5, -4, -3, -2, 0, 2, 5]).map("{:.0%}".format)
+display(draw_thresholds(logits, 0))
+measure_kept(logits, [-10, -8, -6, -5, -4, -3, -2, 0, 2, 5]).map("{:.0%}".format)
 
 # %% [markdown]
 # Blue lies further right, which is why ranking works. But the two overlap: each threshold that drops most of the orange
@@ -208,7 +209,7 @@ share = (good.map(lambda logit: sigmoid(logit, 10)) >= 0.3).mean()
 # </solution>
 
 # %% tags=["check"]
-shares = kept(logits, [-8.473, -0.847])["relevant"]  # 0.3 on both scales
+shares = measure_kept(logits, [-8.473, -0.847])["relevant"]  # 0.3 on both scales
 why = f"a plain 0.3 would keep {shares.iloc[1]:.0%} of them."
 check(share, float(shares.iloc[0]), right=why, wrong="divide by 10, relevant ones only.")
 

@@ -70,12 +70,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nvrerank_helpers import NVIDIARerank, RerankError, connect
 from nvrerank_helpers.connector import wait_until_ready
-from nvrerank_helpers.evaluation import attempt, load_curve, measure, run, throughput
+from nvrerank_helpers.evaluation import attempt, draw_loads, measure, measure_loads, run_search
 from nvrerank_helpers.lessons import check
 from nvrerank_helpers.nim_standin import StandIn, StandInControl
 from nvrerank_helpers.pydocs import Question, load_passages
 from nvrerank_helpers.retrieval import build_hybrid
 
+os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # no vectors of earlier runs, so times are comparable
 print(f"httpx {httpx.__version__}, pandas {pd.__version__}")
 
 # %% [markdown]
@@ -123,8 +124,8 @@ print(nim)
 #
 # ## Copy this
 #
-# For a program that prefers your own NIM. Raise the two seconds to minutes where both start together, and leave the
-# `except` away if passages must not leave your machines: it takes the API catalog where there is a key.
+# For a program that prefers your own NIM. Raise the two seconds to minutes where both start together, and leave out
+# the `except` if passages must not leave your machines: it takes the API catalog where there is a key.
 
 # %% tags=["copy-this"]
 import os
@@ -216,13 +217,13 @@ check(repaired, cut, right="the tail is cut off.", wrong="NONE refuses: which is
 # %% [markdown]
 # ## How much can it take?
 #
-# `load_curve` keeps so many callers busy, each asking again as soon as it is served. Every call ranks twenty passages.
+# `measure_loads` keeps so many callers busy, each asking again as soon as it is served. Every call ranks twenty passages.
 # Do twice as many callers get twice as many answers?
 
 # %% tags=["timing"]
 reranker = NVIDIARerank(base_url=nim.address, top_n=3)
-table = await load_curve(lambda: reranker.apostprocess_nodes(nodes, query_str=question))
-display(throughput(table))
+table = await measure_loads(lambda: reranker.apostprocess_nodes(nodes, query_str=question))
+display(draw_loads(table))
 table.round(1)
 
 # %% [markdown]
@@ -262,7 +263,7 @@ names = [n.node_id for n in passages if n.node_id.startswith("pathlib.Path.")]
 typed = [Question(name, name, "test", {name: 3}) for name in names if "#" not in name]
 stages = {"BM25": store.retrieve}
 stages["reranked"] = lambda name: reranker.postprocess_nodes(store.retrieve(name), query_str=name)
-runs = [run(stage, search, typed) for stage, search in stages.items()]
+runs = [run_search(stage, search, typed) for stage, search in stages.items()]
 measure(runs, typed)[["hit@1", "milliseconds per question"]].round(3)
 
 # %% [markdown]

@@ -18,14 +18,12 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever, QueryFusionRetriever
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import (
-    before_and_after, compare, gains, judged, measure, measure_each, present, run,
-)
+from nvrerank_helpers.evaluation import compare, draw_gains, draw_moves, fit_judgments, measure
+from nvrerank_helpers.evaluation import measure_each, run_search, show_grades
 from nvrerank_helpers.lessons import check, nvidia_llm
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import (
-    HybridRetriever, MatchingBM25Retriever, StaticEmbedding, build_hybrid, reranking,
-)
+from nvrerank_helpers.retrieval import HybridRetriever, MatchingBM25Retriever, StaticEmbedding
+from nvrerank_helpers.retrieval import build_hybrid, make_search
 
 print(f"LlamaIndex {version('llama-index-core')}, bm25s {version('bm25s')}")
 connect()
@@ -44,10 +42,12 @@ stores = {"docstrings": names, "reference": meanings.as_retriever(similarity_top
 # the answer, the docstrings (first table) or the reference? And if both were sorted by score?
 
 # %%
-questions, _ = present(load_questions("test"), docstrings + reference)
+questions, _ = fit_judgments(load_questions("test"), docstrings + reference)
 question = next(q for q in questions if q.text.startswith("When I look up an absent key"))
 print(f"{len(questions)} questions, {len(docstrings + reference):,} passages\n\n{question.text}")
-display(*[judged(store.retrieve(question.text), question).round(2) for store in stores.values()])
+display(
+    *[show_grades(store.retrieve(question.text), question).round(2) for store in stores.values()]
+)
 
 # %% [markdown]
 # ## Joined
@@ -62,8 +62,8 @@ hybrid = HybridRetriever(stores, similarity_top_k=50)
 joined = hybrid.retrieve(question.text)
 reranker = NVIDIARerank(top_n=None)
 reranked = reranker.postprocess_nodes(joined, query_str=question.text)
-display(before_and_after(joined, reranked[:8]))
-judged(reranked, question, top=8).round(2)
+display(draw_moves(joined, reranked[:8]))
+show_grades(reranked, question, top=8).round(2)
 
 # %% [markdown]
 # Each line is one of the eight best passages, drawn from its place in the joined list. The graded ones have gathered at
@@ -127,22 +127,22 @@ print(f"scores of the kept list: {before} before, {[found.score for found in kep
 #
 # ## All test questions
 #
-# One question proves nothing: `run` asks all test questions, `measure` compares with the judgments. Which rows will
+# One question proves nothing: `run_search` asks all test questions, `measure` compares with the judgments. Which rows will
 # be the same, and what does reranking leave unchanged?
 
 # %%
 systems = {name: store.retrieve for name, store in stores.items()}
 systems["classic"] = lambda query: [found for store in both for found in store.retrieve(query)]
 systems |= {f"fusion, {mode}": fusion.retrieve for mode, fusion in fusions.items()}
-systems |= {"joined": hybrid.retrieve, "reranked": reranking(hybrid, reranker)}
-runs = {name: run(name, search, questions) for name, search in systems.items()}
+systems |= {"joined": hybrid.retrieve, "reranked": make_search(hybrid, reranker)}
+runs = {name: run_search(name, search, questions) for name, search in systems.items()}
 table = measure(runs.values(), questions).drop(columns="milliseconds per question")
 table.round(3)
 
 # %%
 print(compare(runs["joined"], runs["reranked"], questions))
 difference = measure_each(runs["reranked"], questions) - measure_each(runs["joined"], questions)
-gains(difference, "nDCG@10 gained by reranking")
+draw_gains(difference, "nDCG@10 gained by reranking")
 
 # %% [markdown]
 # `classic` and `simple` rank as the docstrings do alone: the second store is there, and nobody sees it. Reranking keeps
@@ -160,7 +160,7 @@ hopeless = next(q for q in load_questions("test") if q.text.startswith("forcibly
 for asked in (question, hopeless):
     answer = engine.query(asked.text)
     print(f"{asked.text}\n{llm.model} says:\n{answer}")
-    display(judged(answer.source_nodes, asked).round(2))
+    display(show_grades(answer.source_nodes, asked).round(2))
 
 # %% [markdown]
 # The stand-in's LLM only quotes sentences of the four passages, with their source, and NVIDIA's writes its own. The first
@@ -225,7 +225,7 @@ check(mended, lambda m: [n.node_id for n in m.retrieve(question.text)] == goal, 
 #
 # <details><summary>Hint 1</summary>
 #
-# `run("everything", reranking(..., reranker), questions)` asks all questions.
+# `run_search("everything", make_search(..., reranker), questions)` asks all questions.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -239,7 +239,7 @@ check(mended, lambda m: [n.node_id for n in m.retrieve(question.text)] == goal, 
 # <starter> more = ...
 # <solution>
 everywhere = build_hybrid(docstrings + reference)
-everything = run("everything", reranking(everywhere, reranker), questions)
+everything = run_search("everything", make_search(everywhere, reranker), questions)
 more = compare(runs["reranked"], everything, questions)
 # An interval that holds zero: two indexes over everything cost more and did not show that they gain more.
 # </solution>

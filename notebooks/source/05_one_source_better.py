@@ -12,6 +12,7 @@
 # passage of grade 3 in it.
 
 # %% tags=["timing"]
+import os
 from importlib.metadata import version
 
 import pandas as pd
@@ -19,20 +20,21 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import MetadataMode, TextNode
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import (
-    answered, by_count, curves, cut, knee, measure, measure_latency, run, seen_text, worst,
-)
+from nvrerank_helpers.evaluation import draw_curves, find_knee, find_worst, keep_answered, measure
+from nvrerank_helpers.evaluation import measure_by_count, measure_coverage, measure_latency
+from nvrerank_helpers.evaluation import run_search, truncate_candidates
 from nvrerank_helpers.lessons import check
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import StaticEmbedding, reranking
+from nvrerank_helpers.retrieval import StaticEmbedding, make_search
 
+os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # no vectors of earlier runs, so times are comparable
 print(f"llama-index-core {version('llama-index-core')}, ir-measures {version('ir-measures')}")
 connect()
 
 # %%
 nodes = load_passages(source="reference")
 store = VectorStoreIndex(nodes, embed_model=StaticEmbedding()).as_retriever(similarity_top_k=100)
-questions = answered(load_questions("development"), nodes)
+questions = keep_answered(load_questions("development"), nodes)
 print(f"{len(nodes)} passages, {len(questions)} development questions")
 
 # %% [markdown]
@@ -73,14 +75,14 @@ price.round(0).to_frame()
 # others, so 100 are reranked once and every smaller number follows exactly. Draw the two curves in your mind first.
 
 # %%
-candidates = run("vector", store.retrieve, questions)
-reranked = run("reranked", reranking(store, reranker), questions)
-quality = by_count(reranked, candidates, questions, counts)[["nDCG@10", "recall@50"]]
+candidates = run_search("vector", store.retrieve, questions)
+reranked = run_search("reranked", make_search(store, reranker), questions)
+quality = measure_by_count(reranked, candidates, questions, counts)[["nDCG@10", "recall@50"]]
 quality.round(3)
 
 # %% tags=["timing"]
-marked = knee(quality["nDCG@10"])
-curves({"quality": quality, "milliseconds": price.to_frame("time")}, marked, f"knee: {marked}")
+marked = find_knee(quality["nDCG@10"])
+draw_curves({"quality": quality, "milliseconds": price.to_frame("time")}, marked, f"knee: {marked}")
 
 # %% [markdown]
 # recall@50 is what is within reach, nDCG@10 what the order makes of it. Both climb steeply at first; time goes on rising.
@@ -92,7 +94,7 @@ curves({"quality": quality, "milliseconds": price.to_frame("time")}, marked, f"k
 # reranked and not 10?
 
 # %%
-losers = worst(cut(reranked, candidates, 10), reranked, questions)
+losers = find_worst(truncate_candidates(reranked, candidates, 10), reranked, questions)
 losers.drop(columns="best passage").round(2)
 
 # %% [markdown]
@@ -109,9 +111,9 @@ lengths = {}
 for size in (300, 1000, 3000):
     chunks = load_passages(size, source="reference")
     near = VectorStoreIndex(chunks, embed_model=StaticEmbedding())
-    search = reranking(near.as_retriever(similarity_top_k=25_000 // size), reranker)
-    found = run(str(size), search, questions)
-    lengths[size] = seen_text(found, questions, chunks=chunks, passages=nodes).mean()
+    search = make_search(near.as_retriever(similarity_top_k=25_000 // size), reranker)
+    found = run_search(str(size), search, questions)
+    lengths[size] = measure_coverage(found, questions, chunks=chunks, passages=nodes).mean()
 pd.DataFrame(lengths).T.rename_axis("characters a passage").round(3)
 
 # %% [markdown]
@@ -138,10 +140,10 @@ for mode in (MetadataMode.NONE, MetadataMode.EMBED, MetadataMode.ALL):
 # %%
 rich_store = VectorStoreIndex(rich, embed_model=StaticEmbedding()).as_retriever(similarity_top_k=20)
 sent = {
-    mode.name: reranking(rich_store, NVIDIARerank(top_n=None, metadata_mode=mode))
+    mode.name: make_search(rich_store, NVIDIARerank(top_n=None, metadata_mode=mode))
     for mode in (MetadataMode.NONE, MetadataMode.EMBED, MetadataMode.ALL)
 }
-modes = measure([run(name, search, questions) for name, search in sent.items()], questions)
+modes = measure([run_search(name, search, questions) for name, search in sent.items()], questions)
 modes[["nDCG@10", "MRR@10", "hit@1"]].round(3)
 
 # %% [markdown]
@@ -166,9 +168,14 @@ modes[["nDCG@10", "MRR@10", "hit@1"]].round(3)
 # </details>
 
 # %%
-fresh = answered(load_questions("test"), nodes)
-first, full = run("vector", store.retrieve, fresh), run("all", reranking(store, reranker), fresh)
-trial = measure([first, cut(full, first, marked), cut(full, first, 100)], fresh)
+fresh = keep_answered(load_questions("test"), nodes)
+first, full = (
+    run_search("vector", store.retrieve, fresh),
+    run_search("all", make_search(store, reranker), fresh),
+)
+trial = measure(
+    [first, truncate_candidates(full, first, marked), truncate_candidates(full, first, 100)], fresh
+)
 # <starter> share_kept = ...
 # <solution>
 ndcg = trial["nDCG@10"]

@@ -19,24 +19,13 @@ from ir_measures import RR, R, calc_aggregate, nDCG
 from scipy import stats
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import (
-    compare,
-    curves,
-    intervals,
-    judged,
-    measure,
-    measure_each,
-    pool,
-    power,
-    present,
-    run,
-    unread,
-    within,
-    worst,
-)
+from nvrerank_helpers.evaluation import compare, compute_power, draw_curves, draw_intervals
+from nvrerank_helpers.evaluation import find_worst, fit_judgments, measure, measure_each
+from nvrerank_helpers.evaluation import measure_unread, pool_passages, restrict_to_pool, run_search
+from nvrerank_helpers.evaluation import show_grades
 from nvrerank_helpers.lessons import check
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import build_hybrid, reranking
+from nvrerank_helpers.retrieval import build_hybrid, make_search
 
 print(f"ir-measures {version('ir-measures')}, scipy {version('scipy')}")
 connect()
@@ -63,12 +52,12 @@ pd.DataFrame({"by hand": by_hand, "by ir_measures": by_tool}).rename(str).round(
 
 # %%
 nodes = load_passages()
-questions, _ = present(load_questions("test"), nodes)
+questions, _ = fit_judgments(load_questions("test"), nodes)
 hybrid = build_hybrid(nodes, similarity_top_k=50)
 reranker = NVIDIARerank(top_n=None)
 searches = {name: store.retrieve for name, store in hybrid.retrievers.items()}
-searches |= {"fused": hybrid.retrieve, "reranked": reranking(hybrid, reranker)}
-runs = {name: run(name, search, questions) for name, search in searches.items()}
+searches |= {"fused": hybrid.retrieve, "reranked": make_search(hybrid, reranker)}
+runs = {name: run_search(name, search, questions) for name, search in searches.items()}
 measure(runs.values(), questions)[["nDCG@10", "MRR@10", "hit@1", "recall@50"]].round(3)
 
 # %% [markdown]
@@ -76,10 +65,10 @@ measure(runs.values(), questions)[["nDCG@10", "MRR@10", "hit@1", "recall@50"]].r
 # missing. Will the values rise or fall? And of the first ten passages of each system, how many would nobody have read?
 
 # %%
-small = pool([runs["bm25"], runs["vector"]], depth=20)
+small = pool_passages([runs["bm25"], runs["vector"]], depth=20)
 values = measure(runs.values(), questions)[["nDCG@10"]]
-values["small pool"] = measure(runs.values(), within(questions, small))["nDCG@10"]
-values["unread"] = [unread(one, small) for one in runs.values()]
+values["small pool"] = measure(runs.values(), restrict_to_pool(questions, small))["nDCG@10"]
+values["unread"] = [measure_unread(one, small) for one in runs.values()]
 values.round(3)
 
 # %% [markdown]
@@ -99,7 +88,7 @@ tests.index = [f"{old} → {new}" for old, new in steps]
 tests.drop(columns=["measure", "left_out"]).round(4)
 
 # %%
-intervals(tests, "difference in nDCG@10")
+draw_intervals(tests, "difference in nDCG@10")
 
 # %% [markdown]
 # An interval that lies above zero (blue) is a gain that chance hardly explains; a grey one may be a gain, a loss or
@@ -109,13 +98,13 @@ intervals(tests, "difference in nDCG@10")
 # ## Who got worse, and why?
 
 # %%
-losers = worst(runs["fused"], runs["reranked"], questions)
+losers = find_worst(runs["fused"], runs["reranked"], questions)
 losers.drop(columns="best passage").round(2)
 
 # %%
 case = next(q for q in questions if q.id == losers.index[0])
 print(case.text)
-judged(reranking(hybrid, reranker)(case.text), case, top=3).round(2)
+show_grades(make_search(hybrid, reranker)(case.text), case, top=3).round(2)
 
 # %% [markdown]
 # `before` and `after` are the ranks of the best judged passage, `grade` is that of the passage which is first now. Grade 0
@@ -142,10 +131,10 @@ pd.DataFrame(by_kind).round(3)
 spread = change.std()
 effects = [change.mean(), change.mean() / 2, 0.02]
 sizes = [10, 20, 40, 80, 160, 320]
-chance = {f"gain {gain:.2f}": [power(gain, spread, n) for n in sizes] for gain in effects}
+chance = {f"gain {gain:.2f}": [compute_power(gain, spread, n) for n in sizes] for gain in effects}
 powers = pd.DataFrame(chance, index=pd.Index(sizes, name="questions"))
 display(powers.round(2))
-curves({"chance to find it": powers}, len(questions), f"these {len(questions)} questions")
+draw_curves({"chance to find it": powers}, len(questions), f"these {len(questions)} questions")
 
 # %% [markdown]
 # A curve reads: were the true gain this large, how often would a test with so many questions find it? Usual is to ask
@@ -202,7 +191,7 @@ check(p_unpaired, expected, right=why, wrong="pass the values of both to stats.t
 #
 # <details><summary>Hint 1</summary>
 #
-# `power(change.mean() / 2, spread, 50)` is the chance with 50 questions.
+# `compute_power(change.mean() / 2, spread, 50)` is the chance with 50 questions.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -214,15 +203,17 @@ check(p_unpaired, expected, right=why, wrong="pass the values of both to stats.t
 # %%
 # <starter> needed = ...
 # <solution>
-needed = next(n for n in range(2, 5000) if power(change.mean() / 2, spread, n) >= 0.8)
+needed = next(n for n in range(2, 5000) if compute_power(change.mean() / 2, spread, n) >= 0.8)
 # </solution>
 
 # %% tags=["check"]
 check(
     needed,
-    lambda n: power(effects[1], spread, n - 1) < 0.8 <= power(effects[1], spread, n),
+    lambda n: (
+        compute_power(effects[1], spread, n - 1) < 0.8 <= compute_power(effects[1], spread, n)
+    ),
     right="half the gain needs about four times as many questions as the whole gain.",
-    wrong="it is the first number for which power(...) with half the gain is at least 0.8.",
+    wrong="it is the first number for which compute_power(...) with half the gain is at least 0.8.",
 )
 
 # %% [markdown]

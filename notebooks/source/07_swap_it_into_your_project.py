@@ -58,7 +58,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import attempt, endings
+from nvrerank_helpers.evaluation import attempt, draw_endings
 from nvrerank_helpers.lessons import check
 from nvrerank_helpers.nim_standin import StandIn, StandInControl
 from nvrerank_helpers.pydocs import load_passages
@@ -101,7 +101,7 @@ def ranking(client):
 
 
 healthy = ranking(NVIDIARerank(**at))
-{name: attempt(ranking, client).ended(healthy) for name, client in clients.items()}
+{name: attempt(ranking, client).describe(healthy) for name, client in clients.items()}
 
 # %% [markdown]
 # Neither: the same passages, in the same order, with the same scores. Where everything works you gain nothing, and that
@@ -133,7 +133,7 @@ for fault, text in faults.items():
         control.clear()
         with control.faults(text):
             tried = attempt(ranking, client)
-        met = {"caller sees": tried.ended(healthy), "requests": len(control.requests())}
+        met = {"caller sees": tried.describe(healthy), "requests": len(control.requests())}
         rows[fault, name] = met | {"seconds": tried.seconds}
 outcomes = pd.DataFrame.from_dict(rows, orient="index")
 outcomes[["caller sees", "requests"]].unstack(sort=False)
@@ -146,7 +146,7 @@ outcomes[["caller sees", "requests"]].unstack(sort=False)
 # %% tags=["timing"]
 ours = outcomes.xs("this class", level=1)
 ours = ours.assign(ended=ours["caller sees"], answered=ours["caller sees"] == "right")
-display(endings(ours, "seconds until the caller knows"))
+display(draw_endings(ours, "seconds until the caller knows"))
 ours[["ended", "seconds"]].round(2)
 
 # %% [markdown]
@@ -176,7 +176,7 @@ hasty = NVIDIARerank(**at, deadline=1)
 # %% tags=["check"]
 with control.faults("delay=fixed seconds=3"):
     late = attempt(ranking, hasty)
-in_time = late.ended(None) == "RerankTimeout" and late.seconds < 1.5
+in_time = late.describe(None) == "RerankTimeout" and late.seconds < 1.5
 check(hasty, lambda _: in_time, right="it ended in time.", wrong="give it a deadline of 1.")
 
 # %% [markdown]

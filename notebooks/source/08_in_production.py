@@ -12,6 +12,7 @@
 # instead. Your programs should keep the warning.
 
 # %%
+import os
 import logging
 
 import numpy as np
@@ -19,19 +20,22 @@ import pandas as pd
 from llama_index.core.query_engine import RetrieverQueryEngine
 from nvrerank_helpers import evaluation
 from nvrerank_helpers.connector import RateLimit
-from nvrerank_helpers.lessons import LessonCatalog, check, nvidia_llm, outages
+from nvrerank_helpers.lessons import OUTAGES, MockCatalog, bind_call, check, find_failure
+from nvrerank_helpers.lessons import measure_hit_rates, nvidia_llm, run_outages
+from nvrerank_helpers.lessons import sample_by_popularity, sweep_retries
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import MatchingBM25Retriever, reranking
+from nvrerank_helpers.retrieval import MatchingBM25Retriever, make_search
 from nvrerank_helpers.tracing import Tracing, draw_waterfall
 
+os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # no vectors of earlier runs, so times are comparable
 logging.getLogger("nvrerank_helpers").setLevel(logging.ERROR)
 print(f"numpy {np.__version__}, pandas {pd.__version__}")
 
 # %%
 docstrings, question = load_passages(source="library"), "How do I join two paths?"
 store = MatchingBM25Retriever(nodes=docstrings, similarity_top_k=20)
-questions = evaluation.present(load_questions("test"), docstrings)[0][:40]
-lesson = LessonCatalog(per_minute=1_000_000)
+questions = evaluation.fit_judgments(load_questions("test"), docstrings)[0][:40]
+lesson = MockCatalog(per_minute=1_000_000)
 
 # %% [markdown]
 # ## Six bad days
@@ -44,10 +48,10 @@ lesson = LessonCatalog(per_minute=1_000_000)
 keeping = lesson.reranker(top_n=5, deadline=1, on_failure="keep_order")
 raising = lesson.reranker(top_n=5, deadline=1)
 bad, worse = (
-    outages.drilled(lesson.control, outages.DAYS, reranking(store, reranker), question)
+    run_outages(lesson.control, OUTAGES, make_search(store, reranker), question)
     for reranker in (keeping, raising)
 )
-display(evaluation.endings(bad, "seconds until the user has five passages"))
+display(evaluation.draw_endings(bad, "seconds until the user has five passages"))
 bad.drop(columns="answered").assign(with_raise=worse["ended"]).round(2)
 
 # %% [markdown]
@@ -62,10 +66,10 @@ bad.drop(columns="answered").assign(with_raise=worse["ended"]).round(2)
 
 # %% tags=["timing"]
 patient = lesson.reranker(top_n=None, max_retries=0, deadline=5, on_failure="keep_order")
-runs = [evaluation.run("first stage", store.retrieve, questions)]
-runs.append(evaluation.run("healthy", reranking(store, patient), questions))
+runs = [evaluation.run_search("first stage", store.retrieve, questions)]
+runs.append(evaluation.run_search("healthy", make_search(store, patient), questions))
 with lesson.control.faults("status=503"):
-    runs.append(evaluation.run("outage", reranking(store, patient), questions))
+    runs.append(evaluation.run_search("outage", make_search(store, patient), questions))
 evaluation.measure(runs, questions)[["nDCG@10", "hit@1", "milliseconds per question"]].round(3)
 
 # %% [markdown]
@@ -85,14 +89,14 @@ evaluation.measure(runs, questions)[["nDCG@10", "hit@1", "milliseconds per quest
 
 # %%
 with lesson.control.faults("status=503 share=0.5", seed=8):
-    answers = [reranking(store, patient)(asked.text) for asked in questions]
+    answers = [make_search(store, patient)(asked.text) for asked in questions]
 # <starter> share_kept = ...
 # <solution>
 share_kept = np.mean(["rerank_failed" in hits[0].metadata for hits in answers])
 # </solution>
 
 # %% tags=["check"]
-marked = sum(outages.kept_order(hits) is not None for hits in answers) / len(answers)
+marked = sum(find_failure(hits) is not None for hits in answers) / len(answers)
 check(share_kept, marked, right="about half. Alarm at one percent.", wrong="look at each list.")
 
 # %% [markdown]
@@ -103,9 +107,9 @@ check(share_kept, marked, right="about half. Alarm at one percent.", wrong="look
 
 # %% tags=["timing"]
 nodes, stubborn = store.retrieve(question), lesson.reranker(max_retries=2, deadline=10)
-tried = await outages.retried(lesson.control, outages.asking(stubborn, nodes, question))
+tried = await sweep_retries(lesson.control, bind_call(stubborn, nodes, question))
 panels = {"share": tried[["answered"]], "requests": tried[["requests per call"]]}
-display(evaluation.curves(panels, 0.5, "half of the requests fail"), tried.round(2))
+display(evaluation.draw_curves(panels, 0.5, "half of the requests fail"), tried.round(2))
 
 # %% [markdown]
 # Where a quarter fails, nearly every query is saved. In a full outage none is, and the service gets three requests a
@@ -119,9 +123,9 @@ display(evaluation.curves(panels, 0.5, "half of the requests fail"), tried.round
 
 # %% tags=["timing"]
 texts = [asked.text for asked in questions]
-traffic = {"by popularity": outages.by_popularity(texts, 120, seed=8), "each once": texts}
-saved = outages.hit_rates(store, lesson.reranker, traffic, [100, 300, 800])
-display(evaluation.curves({"hit rate": saved}, 20 * len(texts), "all pairs"), saved.round(2))
+traffic = {"by popularity": sample_by_popularity(texts, 120, seed=8), "each once": texts}
+saved = measure_hit_rates(store, lesson.reranker, traffic, [100, 300, 800])
+display(evaluation.draw_curves({"hit rate": saved}, 20 * len(texts), "all pairs"), saved.round(2))
 
 # %% [markdown]
 # A small cache already serves the popular questions. Where each query is new it saves nothing, however large: look at
@@ -134,13 +138,13 @@ display(evaluation.curves({"hit rate": saved}, 20 * len(texts), "all pairs"), sa
 # forty with another and a second `RateLimit`. How many requests are sent?
 
 # %%
-strict, counted = LessonCatalog(per_minute=30), {}
+strict, counted = MockCatalog(per_minute=30), {}
 polite = {"max_retries": 1, "deadline": 2, "on_failure": "keep_order"}
 for name, limit in {"no limit": None, "RateLimit(30)": RateLimit(30)}.items():
     strict.control.clear()
     limited = strict.reranker(f"nvapi-{len(counted)}", rate_limit=limit, **polite)
     lists = [limited.postprocess_nodes(nodes, query_str=text) for text in texts]
-    kept = [outages.kept_order(hits) for hits in lists]
+    kept = [find_failure(hits) for hits in lists]
     sent = [request.status for request in strict.control.requests()]
     counted[name] = {"sent": len(sent), "refused": sent.count(429), "reranked": kept.count(None)}
 pd.DataFrame.from_dict(counted, orient="index")
@@ -178,8 +182,8 @@ steps.drop(columns="kind").round(1)
 
 # %% tags=["timing"]
 ready = lesson.reranker(max_retries=0)
-curve = await evaluation.load_curve(outages.asking(ready, nodes, question), calls=100)
-display(evaluation.throughput(curve, ["p50", "p95", "p99"]))
+curve = await evaluation.measure_loads(bind_call(ready, nodes, question), calls=100)
+display(evaluation.draw_loads(curve, ["p50", "p95", "p99"]))
 curve.round(1)
 
 # %% [markdown]
@@ -217,14 +221,14 @@ check(services, needed, right="and measure again on yours.", wrong="divide, roun
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.connector import MemoryCache, RateLimit
-from nvrerank_helpers.retrieval import build_hybrid, reranking
+from nvrerank_helpers.retrieval import build_hybrid, make_search
 
 connect()
 my_texts = ["os.remove deletes one file.", "os.path.join joins two paths."]
 my_store = build_hybrid([TextNode(text=my_text) for my_text in my_texts])
 my_habits = {"deadline": 2, "max_retries": 1, "rate_limit": RateLimit(35)}
 my_habits |= {"on_failure": "keep_order", "score_cache": MemoryCache(100_000)}
-my_search = reranking(my_store, NVIDIARerank(top_n=1, **my_habits))
+my_search = make_search(my_store, NVIDIARerank(top_n=1, **my_habits))
 print([(hit.text, hit.metadata.get("rerank_failed")) for hit in my_search("How to join paths?")])
 
 # %% [markdown]

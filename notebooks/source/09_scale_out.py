@@ -20,17 +20,18 @@ import pandas as pd
 from ir_measures import RR, Qrel, calc_aggregate, nDCG, read_trec_run
 from nvrerank_helpers import NVIDIARerank, connect
 from nvrerank_helpers.bulk import rerank
-from nvrerank_helpers.evaluation import attempt, curves, present, under_load
-from nvrerank_helpers.lessons import BulkLesson, check, run_table
+from nvrerank_helpers.evaluation import attempt, draw_curves, fit_judgments, run_load
+from nvrerank_helpers.lessons import BulkLesson, build_run_table, check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import MatchingBM25Retriever
 
+os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # no vectors of earlier runs, so times are comparable
 print(f"Ray {version('ray')}, pandas {pd.__version__}, {connect()}")
 
 # %%
 passages, questions = load_passages(source="library"), load_questions("test")
 first_stage = MatchingBM25Retriever(nodes=passages, similarity_top_k=40)
-collection = run_table({q.id: q.text for q in questions}, first_stage.retrieve)
+collection = build_run_table({q.id: q.text for q in questions}, first_stage.retrieve)
 collection.head(3)
 
 # %% [markdown]
@@ -107,7 +108,7 @@ lesson.write_trec_files(collection)
 command = """--run bm25.run --queries queries.parquet --passages passages.parquet
              --out trec --trec reranked.run --workers 1 --quiet"""
 print(lesson.command(command))
-answerable, _ = present(questions, passages)
+answerable, _ = fit_judgments(questions, passages)
 grades = [Qrel(q.id, docno, grade) for q in answerable for docno, grade in q.relevant.items()]
 files = {name: lesson.folder / f"{name}.run" for name in ("bm25", "reranked")}
 figures = {name: read_trec_run(str(path)) for name, path in files.items()}
@@ -134,7 +135,7 @@ for services, name in enumerate(("1 service", "2 services"), 1):
         reports[workers, name] = rerank(workers=workers, **at, **shape)
 table = pd.Series({key: report.rate for key, report in reports.items()}).unstack()
 rates = table.rename_axis("workers")
-display(curves({"pairs a second": rates}, 2, "4 requests on the way"), rates.round())
+display(draw_curves({"pairs a second": rates}, 2, "4 requests on the way"), rates.round())
 
 # %% tags=["timing"]
 hours, price = 10_000_000 * 20 / rates["1 service"].max() / 3600, 2.50
@@ -227,7 +228,7 @@ check(cut, lambda r: (r.pairs, r.failed) == (1, 0), right=one_row, wrong=other)
 # %% tags=["timing"]
 plain, text = NVIDIARerank(base_url=far[0], top_n=None), questions[0].text
 hits = first_stage.retrieve(text)[:20]
-loop = await under_load(
+loop = await run_load(
     lambda: plain.apostprocess_nodes(hits, query_str=text), calls=40, concurrency=40
 )
 lesson.close()

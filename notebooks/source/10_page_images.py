@@ -13,20 +13,10 @@ from tempfile import mkdtemp
 
 import pandas as pd
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import compare, measure, run
-from nvrerank_helpers.lessons import (
-    Gallery,
-    by_kind,
-    check,
-    kinds_figure,
-    load_questions,
-    nodes_of,
-    page_search,
-    read_pages,
-    titles,
-    winners,
-    write_handbook,
-)
+from nvrerank_helpers.evaluation import compare, measure, run_search
+from nvrerank_helpers.lessons import Gallery, build_page_search, check, draw_kinds, list_titles
+from nvrerank_helpers.lessons import list_winners, load_page_questions, make_page_nodes
+from nvrerank_helpers.lessons import measure_by_kind, read_pages, write_handbook
 from nvrerank_helpers.retrieval import build_hybrid
 
 print(f"reportlab {version('reportlab')}, pypdfium2 {version('pypdfium2')}")
@@ -42,7 +32,9 @@ connect()
 # %%
 handbook = write_handbook(f"{mkdtemp()}/handbook.pdf")
 pages = read_pages(handbook)
-Gallery(pages, [f"{page.number} {title}" for page, title in zip(pages, titles(), strict=True)], 96)
+Gallery(
+    pages, [f"{page.number} {title}" for page, title in zip(pages, list_titles(), strict=True)], 96
+)
 
 # %%
 facts = {page.number: (len(page.text), page.pictures, len(page.png) // 1000) for page in pages}
@@ -60,15 +52,15 @@ print(pages[5].text)
 # numbers? (The stand-in looks at each page once and remembers it: ten seconds, or much more on a busy machine, hence `deadline`.)
 
 # %%
-questions, ways = load_questions(), ("text", "image", "both")
-nodes = {way: nodes_of(pages, way) for way in ways}
+questions, ways = load_page_questions(), ("text", "image", "both")
+nodes = {way: make_page_nodes(pages, way) for way in ways}
 reranker = NVIDIARerank(top_n=None, max_retries=9, deadline=600)
 question = next(q for q in questions if q.text.startswith("Which serial numbers"))
 found = {way: reranker.postprocess_nodes(nodes[way], query_str=question.text) for way in ways}
 firsts = {way: [f"{hit.node_id} ({hit.score:.1f})" for hit in found[way][:3]] for way in ways}
 print(question.text)
 display(pd.DataFrame(firsts, index=["first", "second", "third"]))
-winners(found["both"][:3], pages, question)
+list_winners(found["both"][:3], pages, question)
 
 # %% [markdown]
 # Who looked? NVIDIA's model gets the pixels, and its model card names tables, charts and infographics. **The stand-in does not
@@ -92,10 +84,10 @@ for hit in blind.postprocess_nodes(nodes["image"], query_str=question.text):
 # and its fine print. Which bar will be the shortest? (With a key these are some 70 requests: minutes on the free tier.)
 
 # %%
-runs = {way: run(way, page_search(nodes[way], reranker), questions) for way in ways}
-table = by_kind(runs.values(), questions)
+runs = {way: run_search(way, build_page_search(nodes[way], reranker), questions) for way in ways}
+table = measure_by_kind(runs.values(), questions)
 display(table.round(2))
-kinds_figure(table)
+draw_kinds(table)
 
 # %%
 for before, after in (("text", "image"), ("image", "both"), ("text", "both")):
@@ -129,9 +121,11 @@ Gallery([pages[14]], ["page 15, which says no"], 300)
 
 # %%
 first = build_hybrid([page.node for page in nodes["text"]], similarity_top_k=5)
-runs["first 5"] = run("first 5", first.retrieve, questions)
-runs["both, of 5"] = run("both, of 5", page_search(nodes["both"], reranker, first), questions)
-by_kind([runs[name] for name in ("first 5", "both, of 5", "both")], questions).round(2)
+runs["first 5"] = run_search("first 5", first.retrieve, questions)
+runs["both, of 5"] = run_search(
+    "both, of 5", build_page_search(nodes["both"], reranker, first), questions
+)
+measure_by_kind([runs[name] for name in ("first 5", "both, of 5", "both")], questions).round(2)
 
 # %% [markdown]
 # A reranker that sees gains little behind a first stage that reads: what is not among the five cannot move up, and a scan
@@ -171,11 +165,11 @@ pd.DataFrame(costs).set_index(n.map("{:,} pages".format)).T.map("{:,.1f}".format
 from tempfile import gettempdir
 
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.lessons import nodes_of, read_pages, write_handbook
+from nvrerank_helpers.lessons import make_page_nodes, read_pages, write_handbook
 
 connect()
 my_pdf = write_handbook(f"{gettempdir()}/handbook.pdf")  # instead: the path of your PDF
-my_pages = nodes_of(read_pages(my_pdf), "both")
+my_pages = make_page_nodes(read_pages(my_pdf), "both")
 my_query = "How much is a new fan with its motor?"
 my_reranker = NVIDIARerank(top_n=3, deadline=600)  # seconds: pictures take their time
 for my_hit in my_reranker.postprocess_nodes(my_pages, query_str=my_query):
@@ -194,20 +188,22 @@ for my_hit in my_reranker.postprocess_nodes(my_pages, query_str=my_query):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `nodes_of(some_pages, "both")` makes the nodes; lists are joined with `+`.
+# `make_page_nodes(some_pages, "both")` makes the nodes; lists are joined with `+`.
 #
 # </details>
 
 # %%
 # <starter> mixed = ...
 # <solution>
-mixed = nodes_of([page for page in pages if page.pictures], "both")
-mixed += nodes_of([page for page in pages if not page.pictures], "text")
+mixed = make_page_nodes([page for page in pages if page.pictures], "both")
+mixed += make_page_nodes([page for page in pages if not page.pictures], "text")
 # A scan is one large picture, so it is among the first.
 # </solution>
 
 # %% tags=["check"]
-mix = run("mixed", page_search(mixed if isinstance(mixed, list) else [], reranker), questions)
+mix = run_search(
+    "mixed", build_page_search(mixed if isinstance(mixed, list) else [], reranker), questions
+)
 quality = measure([mix, runs["both"]], questions)["nDCG@10"]
 goal = {page.id: "ImageNode" if page.pictures else "TextNode" for page in pages}
 yes = f"nDCG@10 {quality['mixed']:.2f} with half of the pictures, {quality['both']:.2f} with all of them."
@@ -238,9 +234,9 @@ captions = {
 
 # %% tags=["check"]
 told = [replace(page, text=str(captions.get(page.id, page.text))) for page in pages]
-index = build_hybrid([page.node for page in nodes_of(told, "text")], similarity_top_k=5)
+index = build_hybrid([page.node for page in make_page_nodes(told, "text")], similarity_top_k=5)
 asked = [q for q in questions if 3 in (q.relevant.get("page 12"), q.relevant.get("page 17"))]
-captioned = run("with captions", index.retrieve, asked)
+captioned = run_search("with captions", index.retrieve, asked)
 missed = [q.text for q in asked if not {"page 12", "page 17"} & set(captioned.ranked[q.id])]
 check(captions, lambda _: not missed, right="each finds its scan.", wrong=f"not yet: {missed}")
 

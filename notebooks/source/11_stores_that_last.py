@@ -20,12 +20,12 @@ import pandas as pd
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.schema import TextNode
 from nvrerank_helpers import NVIDIARerank, connect
-from nvrerank_helpers.evaluation import bars, curves, judged, measure, present, run
-from nvrerank_helpers.lessons import PROGRAM, add_and_kill, check, price_of_a_change, timed
+from nvrerank_helpers.evaluation import draw_bars, draw_curves, fit_judgments, measure, run_search
+from nvrerank_helpers.evaluation import show_grades
+from nvrerank_helpers.lessons import PROGRAM, add_and_kill, check, measure_time, price_of_a_change
 from nvrerank_helpers.pydocs import load_passages, load_questions
-from nvrerank_helpers.retrieval import (
-    StaticEmbedding, StoreError, build_hybrid, open_store, reranking,
-)
+from nvrerank_helpers.retrieval import StaticEmbedding, StoreError, build_hybrid, make_search
+from nvrerank_helpers.retrieval import open_store
 
 print(f"LlamaIndex {version('llama-index-core')}, LanceDB {version('lancedb')}")
 connect()
@@ -45,7 +45,7 @@ passages = sorted(load_passages(), key=lambda node: node.node_id)
 # %% tags=["timing"]
 store, query = open_store(f"{folder}/passages", model), "two roads"
 first = {"embed, write": lambda: store.add(passages), "BM25": lambda: store.ids("bm25")}
-made = timed(first)
+made = measure_time(first)
 print(f"{len(store):,} passages, {len(counter.embedding_token_counts):,} texts embedded")
 
 # %% [markdown]
@@ -59,9 +59,9 @@ print(f"{len(store):,} passages, {len(counter.embedding_token_counts):,} texts e
 # %% tags=["timing"]
 counter.reset_counts()
 again = open_store(f"{folder}/passages", model)
-times = pd.concat([made, timed({"first query": lambda: again.retriever().retrieve(query)})])
+times = pd.concat([made, measure_time({"first query": lambda: again.retriever().retrieve(query)})])
 print(f"{len(counter.embedding_token_counts)} texts embedded, none of them a passage")
-display(times.round(3), bars(times, "seconds"))
+display(times.round(3), draw_bars(times, "seconds"))
 
 # %% [markdown]
 # Next to nothing: the vectors stay on disk until they are searched, and the BM25 index is only read. With an embedding
@@ -72,12 +72,12 @@ display(times.round(3), bars(times, "seconds"))
 # `retriever()` gives the `HybridRetriever` of `build_hybrid`. On all test questions, will the two rank alike?
 
 # %%
-questions, _ = present(load_questions("test"), passages)
+questions, _ = fit_judgments(load_questions("test"), passages)
 systems = {"in memory": build_hybrid(passages), "from disk": again.retriever()}
-runs = [run(name, hybrid.retrieve, questions) for name, hybrid in systems.items()]
+runs = [run_search(name, hybrid.retrieve, questions) for name, hybrid in systems.items()]
 display(measure(runs, questions).drop(columns="milliseconds per question").round(3))
-search = reranking(again.retriever(), NVIDIARerank(top_n=5))
-judged(search(questions[0].text), questions[0]).round(2)
+search = make_search(again.retriever(), NVIDIARerank(top_n=5))
+show_grades(search(questions[0].text), questions[0]).round(2)
 
 # %% [markdown]
 # They do, to the last digit: vectors are compared exactly and scored by cosine, and BM25 counts the same words. A
@@ -161,7 +161,7 @@ print("passages more or fewer:", len(store) - before)
 # %% tags=["timing"]
 growing = open_store(f"{folder}/growing", model)
 price = price_of_a_change(growing, passages, [1000, 2000, 4000, 8000])
-display(price.round(3), curves({"seconds": price}, 8000, "this collection"))
+display(price.round(3), draw_curves({"seconds": price}, 8000, "this collection"))
 
 # %% [markdown]
 # Here this design loses: who changes and asks every second pays for a whole index each time. Collect changes.

@@ -1,4 +1,4 @@
-"""Reranking of whole collections on Ray: `rerank`, and `write_trec` for those who evaluate with trec_eval."""
+"""Reranking whole collections on Ray: `rerank` runs a job, and `write_trec` exports its results for trec_eval."""
 
 import lazy_loader
 

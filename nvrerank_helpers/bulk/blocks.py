@@ -1,59 +1,74 @@
-"""A run cut into blocks of whole queries, each a file of its own: what a worker takes, and what is done once."""
+"""The input of a bulk job, and its split into blocks: each a file of whole queries, which a worker reranks at once."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.rows import Watch
-from nvrerank_helpers.extras import extra
+from nvrerank_helpers.bulk.parquet import check_columns, find_run_files, import_arrow, read_batches, to_batches
+from nvrerank_helpers.bulk.rows import BadRun, RunValidator
+from nvrerank_helpers.bulk.trec import join_texts
 
 
-def block_name(number: int) -> str:
-    """Return the name of a block's file, in every folder of a job.
+@dataclass(frozen=True)
+class JobInput:
+    """The files of a job: Parquet with all four columns, or a TREC run file with its queries and passages."""
 
-    Example:
-        >>> block_name(123)
-        'block-000123.parquet'
-    """
+    run: Path
+    queries: Path | None = None
+    passages: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.queries is None) != (self.passages is None):
+            raise BadRun("A run file needs both its queries and its passages; Parquet with the texts needs neither.")
+
+    def list_files(self) -> list[Path]:
+        """Return every file of the input, after a check of Parquet's columns."""
+        if self.queries and self.passages:
+            files = [self.run, self.queries, self.passages]
+            if missing := [str(file) for file in files if not file.is_file()]:
+                raise BadRun(f"There is no file {', '.join(missing)}.")
+            return files
+        files = find_run_files(self.run)
+        check_columns(files)
+        return files
+
+    def read(self, database_file: Path) -> Iterator[Any]:
+        """Read Arrow record batches with the four columns; texts of a run file pass through `database_file`."""
+        if self.queries and self.passages:
+            return to_batches(join_texts(self.run, self.queries, self.passages, database_file))
+        return read_batches(find_run_files(self.run))
+
+
+def get_block_name(number: int) -> str:
+    """Return the file name of a block, which is the same in every folder of a job."""
     return f"block-{number:06d}.parquet"
 
 
-def cut(batches: Iterable[Any], folder: Path, block_pairs: int) -> list[int]:
-    """Write a run as blocks, and check it row by row on the way.
+def write_blocks(batches: Iterable[Any], folder: Path, block_pairs: int) -> list[int]:
+    """Check a run row by row, write it as blocks, and return the number of pairs of each.
 
-    The same run gives the same blocks every time. No more than a block is in memory.
-
-    Args:
-        batches: Arrow record batches with the columns of a run.
-        folder: Where to write the blocks.
-        block_pairs: A block ends with the query that brings it to this many pairs.
-
-    Returns:
-        The number of pairs of each block.
-
-    Raises:
-        BadRun: The run has no rows, or one is not right; see `rows.Watch`.
+    The same run makes the same blocks every time. A block ends with the query that brings it to `block_pairs` pairs,
+    and no more than one block is in memory.
     """
-    with extra("ray"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    pa, pq = import_arrow()
     sizes: list[int] = []
-    for parts in _blocks(batches, block_pairs):
+    for parts in _split(batches, block_pairs):
         block = pa.Table.from_batches(parts)
-        pq.write_table(block, folder / block_name(len(sizes)))
+        pq.write_table(block, folder / get_block_name(len(sizes)))
         sizes.append(block.num_rows)
     if not sizes:
         raise BadRun("The run has no rows: there is nothing to rerank.")
     return sizes
 
 
-def _blocks(batches: Iterable[Any], block_pairs: int) -> Iterator[list[Any]]:
-    watch = Watch()
+def _split(batches: Iterable[Any], block_pairs: int) -> Iterator[list[Any]]:
+    validator = RunValidator()
     block: list[Any] = []
     for batch in batches:
-        starts = watch.starts(*(batch.column(name).to_pylist() for name in ("qid", "query", "docno")))
+        columns = (batch.column(name).to_pylist() for name in ("qid", "query", "docno"))
+        starts = validator.find_query_starts(*columns)
         edges = sorted({0, *starts, batch.num_rows})
         for start, end in pairwise(edges):
             if start in starts and sum(part.num_rows for part in block) >= block_pairs:

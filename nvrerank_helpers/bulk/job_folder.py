@@ -1,32 +1,28 @@
-"""The folder of a bulk job: what it is about, what is to do, what is done, and who is at work in it."""
+"""The folder of a bulk job: its manifest, the input blocks, the results, and a lock."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from nvrerank_helpers.bulk.blocks import block_name
-from nvrerank_helpers.bulk.errors import OtherJob
+from nvrerank_helpers.bulk.blocks import get_block_name
+from nvrerank_helpers.bulk.parquet import read_rows
+from nvrerank_helpers.bulk.rows import JobMismatch
+from nvrerank_helpers.bulk.trec import TAG, RunLine
 from nvrerank_helpers.connector import Truncate
 from nvrerank_helpers.extras import extra
 
-ELSEWHERE = "Take another folder for this job, or remove that one if its results are not needed."
+RANKED = {"qid": "string", "docno": "string", "rank": "int32", "logit": "float64"}
+FAILED = {"qid": "string", "docno": "string", "error": "string", "reason": "string"}
+USE_ANOTHER = "Use another folder for this job, or remove that folder if you don't need its results."
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a job's result depends on, apart from its input; services and workers are not among it.
-
-    Attributes:
-        model: Id of the model.
-        truncate: What happens to passages that are too long.
-        top_n: Passages kept for each query; None keeps all.
-        block_pairs: Pairs of a block.
-    """
+class JobSettings:
+    """What the result of a job depends on besides its input; services and workers don't change it."""
 
     model: str
     truncate: Truncate | None
@@ -35,60 +31,96 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Folder:
-    """The places in a job's folder.
+class Manifest:
+    """What a job is about, as its file `job.json` records it.
 
     Attributes:
-        path: The folder.
-
-    Example:
-        >>> Folder(Path("out")).ranked.as_posix()
-        'out/ranked'
+        input: Name and SHA-256 of each input file.
+        settings: The settings that the job was started with.
+        blocks: Number of pairs of each block.
     """
+
+    input: dict[str, str]
+    settings: JobSettings
+    blocks: list[int]
+
+    def check_same(self, files: dict[str, str], settings: JobSettings) -> None:
+        """Raise `JobMismatch` if input files or settings differ from those that the job was started with."""
+        changed = [name for name in {**self.input, **files} if self.input.get(name) != files.get(name)]
+        if changed:
+            raise JobMismatch(f"The folder's job has other input: {', '.join(sorted(changed))}. {USE_ANOTHER}")
+        for name, value in asdict(settings).items():
+            started_with = getattr(self.settings, name)
+            if started_with != value:
+                raise JobMismatch(
+                    f"The folder's job was started with {name} {started_with!r}, and this one has "
+                    f"{value!r}. {USE_ANOTHER}"
+                )
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """The files in the folder of a job."""
 
     path: Path
 
     @property
     def ranked(self) -> Path:
-        """The results: qid, docno, rank, logit; a file a block."""
+        """The folder of results, with one file per finished block."""
         return self.path / "ranked"
 
     @property
     def failed(self) -> Path:
-        """Rows without a logit: qid, docno, error, reason; a file for each block that has such rows."""
+        """The folder of passages without a logit, with one file per block that has any."""
         return self.path / "failed"
 
     @property
     def todo(self) -> Path:
-        """The input, cut into blocks; removed when the job has ended."""
+        """The folder of input blocks, which is removed when the job has ended."""
         return self.path / ".todo"
 
     @property
-    def manifest(self) -> Path:
-        """What the job is about; written when the input is cut."""
+    def manifest_file(self) -> Path:
+        """The manifest, which is written when all input blocks are."""
         return self.path / "job.json"
 
-    def pending(self, blocks: int) -> list[int]:
+    def list_pending(self, blocks: int) -> list[int]:
         """Return the numbers of the blocks that are not done."""
         done = {file.name for file in self.ranked.glob("block-*.parquet")}
-        return [number for number in range(blocks) if block_name(number) not in done]
+        return [number for number in range(blocks) if get_block_name(number) not in done]
 
-    def begin(self) -> None:
-        """Make the folders, and remove what an interrupted start left."""
+    def prepare(self) -> None:
+        """Make the folders, and remove what an interrupted start left behind."""
         shutil.rmtree(self.todo, ignore_errors=True)
         for folder in (self.todo, self.ranked, self.failed):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def end(self) -> None:
-        """Remove what only the work needed: the input in blocks, and files that a killed worker left half written."""
+    def clean_up(self) -> None:
+        """Remove the input blocks, and incomplete files that killed workers left behind."""
         shutil.rmtree(self.todo, ignore_errors=True)
         for folder in (self.ranked, self.failed):
-            for half in folder.glob(".block-*"):
-                half.unlink()
+            for partial in folder.glob(".block-*"):
+                partial.unlink()
+
+    def read_manifest(self) -> Manifest | None:
+        """Return the manifest, or None if no job was started here."""
+        if not self.manifest_file.exists():
+            return None
+        try:
+            found = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            return Manifest(found["input"], JobSettings(**found["settings"]), found["blocks"])
+        except (ValueError, TypeError, LookupError):
+            raise JobMismatch(f"{self.manifest_file} is not that of a bulk job. {USE_ANOTHER}") from None
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest completely or not at all."""
+        partial = self.manifest_file.with_suffix(".half")
+        partial.write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.manifest_file)
 
 
-def fingerprint(files: Sequence[Path]) -> dict[str, str]:
-    """Return the SHA-256 of each file by its name, to know an input again."""
+def hash_files(files: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file by its name."""
     found = {}
     for file in files:
         with file.open("rb") as stream:
@@ -96,84 +128,40 @@ def fingerprint(files: Sequence[Path]) -> dict[str, str]:
     return found
 
 
-def manifest(files: Mapping[str, str], settings: Settings, blocks: Sequence[int]) -> dict[str, Any]:
-    """Describe a job.
-
-    Args:
-        files: Name and SHA-256 of each file of its input.
-        settings: What its result depends on.
-        blocks: Pairs of each block.
-    """
-    return {"input": dict(files), "settings": asdict(settings), "blocks": list(blocks)}
-
-
-def check_same(begun: Mapping[str, Any], files: Mapping[str, str], settings: Settings) -> None:
-    """Check that a job goes on as it began.
-
-    Args:
-        begun: The manifest that is there.
-        files: Name and SHA-256 of each file of the input now.
-        settings: The settings now.
-
-    Raises:
-        OtherJob: Something differs.
-
-    Example:
-        >>> now = Settings("m", "END", None, 2000)
-        >>> check_same(manifest({"a": "1"}, now, [7]), {"a": "1"}, now)
-    """
-    changed = [name for name in {**begun["input"], **files} if begun["input"].get(name) != files.get(name)]
-    if changed:
-        raise OtherJob(f"The folder holds a job over other input: {', '.join(sorted(changed))}. {ELSEWHERE}")
-    for name, value in asdict(settings).items():
-        if begun["settings"].get(name) != value:
-            raise OtherJob(
-                f"The folder holds a job that was begun with {name} {begun['settings'].get(name)!r}, and this is "
-                f"{value!r}. {ELSEWHERE}"
-            )
-
-
-def read_manifest(folder: Folder) -> dict[str, Any] | None:
-    """Return what the folder's job is about; None where none was begun.
-
-    Raises:
-        OtherJob: The folder holds something else.
-    """
-    if not folder.manifest.exists():
-        return None
-    try:
-        found: dict[str, Any] = json.loads(folder.manifest.read_text(encoding="utf-8"))
-        if found.keys() >= {"input", "settings", "blocks"}:
-            return found
-    except (ValueError, AttributeError):
-        pass
-    raise OtherJob(f"{folder.manifest} is not that of a bulk job. {ELSEWHERE}")
-
-
-def write_manifest(folder: Folder, content: Mapping[str, Any]) -> None:
-    """Write what the job is about, whole or not at all."""
-    half = folder.manifest.with_suffix(".half")
-    half.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    half.replace(folder.manifest)
-
-
 @contextmanager
-def locked(path: Path) -> Iterator[Folder]:
-    """Make a folder and be the only process that works in it; the lock ends with the process, however it ends.
-
-    Raises:
-        OtherJob: Another process is at work in it, or it holds something that no job put there.
-    """
+def lock_folder(path: Path) -> Iterator[JobFolder]:
+    """Make a folder and lock it for this process; the lock ends with the process, even if it is killed."""
     with extra("ray"):
         import filelock
     path.mkdir(parents=True, exist_ok=True)
-    folder = Folder(path)
-    ours = {folder.ranked, folder.failed, folder.todo, folder.manifest, path / ".lock"}
-    if not folder.manifest.exists() and (others := set(path.iterdir()) - ours):
+    folder = JobFolder(path)
+    ours = {folder.ranked, folder.failed, folder.todo, folder.manifest_file, path / ".lock"}
+    if not folder.manifest_file.exists() and (others := set(path.iterdir()) - ours):
         names = ", ".join(sorted(other.name for other in others)[:3])
-        raise OtherJob(f"{path} holds no bulk job but other things ({names}): give an empty folder or a new name.")
+        raise JobMismatch(
+            f"{path} contains no bulk job but other things ({names}): give an empty folder or a new name."
+        )
     try:
         with filelock.FileLock(path / ".lock", timeout=0):
             yield folder
     except filelock.Timeout:
-        raise OtherJob(f"Another process is at work in {path}: wait until it has ended.") from None
+        raise JobMismatch(f"Another process is at work in {path}: wait until it has ended.") from None
+
+
+def write_trec(out: str | Path, file: str | Path, tag: str = TAG) -> None:
+    """Write the results of a job as a TREC run file, for trec_eval and similar tools.
+
+    trec_eval sorts by score, and by passage id where scores are equal, so ties may come in another order there.
+
+    Args:
+        out: The job's folder.
+        file: The run file to write.
+        tag: Name of the system.
+
+    Raises:
+        BadRun: An id contains blanks.
+    """
+    with Path(file).open("w", encoding="utf-8") as stream:
+        for block in sorted(JobFolder(Path(out)).ranked.glob("block-*.parquet")):
+            rows = read_rows(block, tuple(RANKED))
+            stream.writelines(f"{RunLine(qid, docno, rank, logit, tag)}\n" for qid, docno, rank, logit in rows)

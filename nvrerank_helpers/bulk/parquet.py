@@ -1,4 +1,4 @@
-"""Parquet in and out: streamed, checked, and written so that a file is whole or not there."""
+"""Parquet in and out: read as a stream, checked, and written so that a file is complete or not there."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,24 +6,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.rows import COLUMNS
+from nvrerank_helpers.bulk.rows import COLUMNS, BadRun
 from nvrerank_helpers.extras import extra
 
-MEANING = {"qid": "id of the query", "query": "its text", "docno": "id of the passage", "text": "its text"}
-ROWS = 1024  # rows read at once
-BUFFER = 1 << 20  # bytes of a column read at once, so that a file with one huge row group needs no more memory
+MEANINGS = {"qid": "id of the query", "query": "its text", "docno": "id of the passage", "text": "its text"}
+BATCH_ROWS = 1024
+BUFFER_BYTES = 1 << 20  # of each column, so that a file with one huge row group needs no more memory
 
 
-def run_files(path: Path) -> list[Path]:
-    """Return the Parquet files of a run, in the order in which they are read.
+def import_arrow() -> tuple[Any, Any]:
+    """Return the modules `pyarrow` and `pyarrow.parquet`."""
+    with extra("ray"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    return pa, pq
 
-    Args:
-        path: A file, or a folder of them.
 
-    Raises:
-        BadRun: There is none.
-    """
+def find_run_files(path: Path) -> list[Path]:
+    """Return a Parquet file, or all those of a folder in the order of their names."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].exists():
         raise BadRun(f"No Parquet file at {path}: give a file, or a folder with files that end in .parquet.")
@@ -31,18 +31,8 @@ def run_files(path: Path) -> list[Path]:
 
 
 def check_columns(files: Sequence[Path], columns: Sequence[str] = COLUMNS) -> None:
-    """Check that every file has its columns, each of text.
-
-    Args:
-        files: Parquet files.
-        columns: Names of the columns; those of a run unless others are given.
-
-    Raises:
-        BadRun: A file is not Parquet, or a column is missing or of another type.
-    """
-    with extra("ray"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    """Check that every file has these columns, and that all of them contain text."""
+    pa, pq = import_arrow()
     for file in files:
         try:
             schema = pq.read_schema(file)
@@ -51,82 +41,53 @@ def check_columns(files: Sequence[Path], columns: Sequence[str] = COLUMNS) -> No
         if missing := [name for name in columns if schema.get_field_index(name) < 0]:
             raise BadRun(
                 f"{file} has no column {', '.join(missing)}; it has {', '.join(schema.names) or 'none'}. Give the "
-                f"columns these names: {', '.join(f'{name} ({MEANING[name]})' for name in columns)}."
+                f"columns these names: {', '.join(f'{name} ({MEANINGS[name]})' for name in columns)}."
             )
         for name in columns:
-            if not _is_text(schema.field(name).type):
+            if not _is_text(pa, schema.field(name).type):
                 raise BadRun(f"{file}: column {name} is of type {schema.field(name).type}; write it as text (string).")
 
 
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
+def _is_text(pa: Any, kind: Any) -> bool:
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
 
 
-def run_batches(files: Sequence[Path]) -> Iterator[Any]:
-    """Read a run, a few rows at a time.
-
-    Args:
-        files: Files whose columns were checked.
-
-    Returns:
-        Arrow record batches with the four columns as strings.
-
-    Raises:
-        BadRun: A cell is empty of a value (null).
-    """
-    for file in files:
-        yield from _batches(file, COLUMNS)
-
-
-def _batches(file: Path, columns: Sequence[str]) -> Iterator[Any]:
-    with extra("ray"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def read_batches(files: Sequence[Path], columns: Sequence[str] = COLUMNS) -> Iterator[Any]:
+    """Read Arrow record batches with these columns as strings, from files whose columns were checked."""
+    pa, pq = import_arrow()
     schema = pa.schema([(name, pa.string()) for name in columns])
-    before = 0
-    with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as parquet:
-        for batch in parquet.iter_batches(ROWS, columns=list(columns)):
-            rows = batch.select(list(columns)).cast(schema)
-            _check_nulls(rows, file, before)
-            before += rows.num_rows
-            yield rows
+    for file in files:
+        rows_before = 0
+        with pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
+                rows = batch.select(list(columns)).cast(schema)
+                _check_nulls(rows, file, rows_before)
+                rows_before += rows.num_rows
+                yield rows
 
 
-def _check_nulls(rows: Any, file: Path, before: int) -> None:
+def _check_nulls(rows: Any, file: Path, rows_before: int) -> None:
     for name in rows.schema.names:
         column = rows.column(name)
         if column.null_count:
-            row = before + column.is_null().index(True).as_py()
+            row = rows_before + column.is_null().index(True).as_py()
             raise BadRun(f"{file}: column {name} has no value in row {row}. Fill it in, or leave the row out.")
 
 
-def batches_of(rows: Iterator[tuple[str, str, str, str]]) -> Iterator[Any]:
-    """Turn rows from elsewhere into record batches like those of `run_batches`."""
-    with extra("ray"):
-        import pyarrow as pa
-    schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    while part := list(islice(rows, ROWS)):
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(column, pa.string()) for column in zip(*part, strict=True)], schema=schema
-        )
+def to_batches(rows: Iterator[tuple[str, str, str, str]]) -> Iterator[Any]:
+    """Turn rows from elsewhere into record batches like those of `read_batches`."""
+    pa, _ = import_arrow()
+    while part := list(islice(rows, BATCH_ROWS)):
+        arrays = [pa.array(column, pa.string()) for column in zip(*part, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, names=list(COLUMNS))
 
 
-def text_columns(file: Path, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
-    """Read ids and their texts.
-
-    Args:
-        file: Parquet with the two columns, or lines of an id, a tab and a text.
-        columns: Names of the two columns.
-
-    Raises:
-        BadRun: A column is missing, or a line has no tab.
-    """
+def read_texts(file: Path, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Read ids and texts from Parquet with these two columns, or from lines of an id, a tab and a text."""
     if file.suffix == ".parquet":
         check_columns([file], columns)
-        for batch in _batches(file, columns):
+        for batch in read_batches([file], columns):
             yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
         return
     with file.open(encoding="utf-8") as lines:
@@ -137,38 +98,28 @@ def text_columns(file: Path, columns: tuple[str, str]) -> Iterator[tuple[str, st
             yield id_.strip(), text
 
 
-def read_columns(file: Path, columns: Sequence[str] = COLUMNS) -> list[tuple[Any, ...]]:
-    """Read a small file as rows of these columns; those of a run unless others are given."""
-    with extra("ray"):
-        import pyarrow.parquet as pq
+def read_rows(file: Path, columns: Sequence[str] = COLUMNS) -> list[tuple[Any, ...]]:
+    """Read a small file as rows of these columns."""
+    _, pq = import_arrow()
     table = pq.read_table(file, columns=list(columns))
     return list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
 
 
 def count_rows(file: Path) -> int:
     """Return how many rows a Parquet file has."""
-    with extra("ray"):
-        import pyarrow.parquet as pq
+    _, pq = import_arrow()
     return int(pq.read_metadata(file).num_rows)
 
 
 def write_rows(file: Path, rows: Sequence[tuple[Any, ...]], columns: dict[str, str]) -> None:
-    """Write rows to a Parquet file, which is there whole or not at all.
-
-    Args:
-        file: Where to; an older one is replaced.
-        rows: The rows.
-        columns: Name and Arrow type of each column.
-    """
-    with extra("ray"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    """Write rows to a Parquet file that appears only when it is complete; `columns` maps names to Arrow types."""
+    pa, pq = import_arrow()
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
     values = zip(*rows, strict=True) if rows else [[] for _ in columns]
     arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
-    half = file.with_name(f".{file.name}.{os.getpid()}")  # readers of a folder pass over names with a dot
-    with half.open("wb") as stream:
+    partial = file.with_name(f".{file.name}.{os.getpid()}")  # readers of a folder skip names with a leading dot
+    with partial.open("wb") as stream:
         pq.write_table(pa.Table.from_arrays(arrays, schema=schema), stream)
         stream.flush()
         os.fsync(stream.fileno())
-    half.replace(file)
+    partial.replace(file)

@@ -1,4 +1,4 @@
-"""A Ray that runs: the caller's, the cluster of `RAY_ADDRESS`, or one on this machine that ends with the job."""
+"""Ray for a bulk job: the one that is running, the cluster of `RAY_ADDRESS`, or one started on this machine."""
 
 import logging
 import os
@@ -10,30 +10,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nvrerank_helpers.bulk.errors import JobStopped
+from nvrerank_helpers.bulk.rows import JobStopped
 from nvrerank_helpers.extras import extra
 
-STORE = 100 * 2**20  # bytes for Ray's shared objects; only the numbers of blocks pass through it
+OBJECT_STORE_BYTES = 100 * 2**20  # only block numbers and results pass through it
 
 ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody that it runs
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # stays on 127.0.0.1, as it does on those systems
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers run in this environment, and not in one that `uv run` makes
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "MapWorker|worker died or was killed",  # of a worker that it replaces; not to be shown
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what its native part has to say stands in its log files
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # stay on 127.0.0.1, as Ray does on those systems
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # run workers in this environment, and not in one that `uv run` makes
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "MapWorker|worker died or was killed",  # hide messages about workers it replaces
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # the messages of its native part are in its log files
 }
 
 
 @contextmanager
-def running_ray(workers: int) -> Iterator[None]:
-    """Have a Ray to work on.
+def use_ray(workers: int) -> Iterator[None]:
+    """Use the Ray that is running, the cluster that `RAY_ADDRESS` names, or start one for the `with` block.
 
-    One that runs already is used and left running; so is a cluster named by `RAY_ADDRESS`. Otherwise one is started
-    on 127.0.0.1, without dashboard and usage statistics; it ends with this block. Its workers end with this process
-    too, however that ends; after `kill -9` two of Ray's own agents follow a minute later, and a folder of logs stays.
+    A Ray that was running or a cluster is left running. A new one listens on 127.0.0.1, without dashboard and usage
+    statistics, and its workers end with this process even if it is killed. After `kill -9`, two of Ray's own agents
+    take a minute longer, and a folder of logs remains.
 
     Args:
-        workers: How many actors must fit.
+        workers: How many actors a new Ray must have room for.
+
+    Raises:
+        JobStopped: Ray didn't start.
+        ExtraNotInstalled: The extra `ray` is not installed.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -44,16 +48,16 @@ def running_ray(workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with _of_the_environment() if os.environ.get("RAY_ADDRESS") else _of_our_own(workers):
+    with _join_cluster() if os.environ.get("RAY_ADDRESS") else _start_local_ray(workers):
         yield
 
 
 @contextmanager
-def _of_the_environment() -> Iterator[None]:
+def _join_cluster() -> Iterator[None]:
     import ray
 
     try:
-        with _starting(), _hushed():
+        with _translate_errors(), _silence_stderr():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         yield
     finally:
@@ -61,21 +65,21 @@ def _of_the_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _of_our_own(workers: int) -> Iterator[None]:
+def _start_local_ray(workers: int) -> Iterator[None]:
     import ray
     from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # the variable above says so too late where Ray was imported before
+    ray_constants.ENABLE_RAY_CLUSTER = False  # Ray reads the variable above at import, which may have been earlier
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # instead of a file in the home folder
     # The path of a socket may have about 100 characters, and TMPDIR is often long.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.name == "posix" else None)  # noqa: S108
     try:
-        with _home(Path(folder)), _starting(), _hushed():
+        with _set_home(Path(folder)), _translate_errors(), _silence_stderr():
             ray.init(
                 address="local",
                 num_cpus=max(workers, os.cpu_count() or 1),
                 include_dashboard=False,
-                object_store_memory=STORE,
+                object_store_memory=OBJECT_STORE_BYTES,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1",
@@ -88,16 +92,16 @@ def _of_our_own(workers: int) -> Iterator[None]:
 
 
 @contextmanager
-def _starting() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Ray raises bare ones here
-        raise JobStopped(f"Ray did not start: {error} A machine that is very busy may need another try.") from error
+        raise JobStopped(f"Ray did not start: {error} If the machine is very busy, try again.") from error
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep off the terminal what Ray's native part writes at its start, past Python: that it was told to be quiet."""
+def _silence_stderr() -> Iterator[None]:
+    """Hide what Ray's native part writes to the terminal at its start, past Python's own stderr."""
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
@@ -110,11 +114,11 @@ def _hushed() -> Iterator[None]:
 
 
 @contextmanager
-def _home(folder: Path) -> Iterator[None]:
-    """Start Ray's processes with another home folder.
+def _set_home(folder: Path) -> Iterator[None]:
+    """Start Ray's processes with another home folder, which contains an empty description of a cluster.
 
-    They look there for the description of a cluster, and ask three clouds whether this is one of their machines where
-    they find none, also with usage statistics switched off (`ray._common.usage.usage_lib`, Ray 2.60).
+    Without that file they ask the servers of three clouds whether this is one of their machines, even if usage
+    statistics are off (`ray._common.usage.usage_lib`, Ray 2.60).
     """
     (folder / "ray_bootstrap_config.yaml").write_text("{}\n", encoding="utf-8")
     name = "USERPROFILE" if os.name == "nt" else "HOME"

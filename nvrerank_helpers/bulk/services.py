@@ -1,11 +1,11 @@
-"""Several services as one: the least busy is asked, one that fails rests, and another takes over."""
+"""The services of a bulk job: which model they serve, a circuit breaker for each, and a load balancer over all."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from nvrerank_helpers.bulk.errors import JobStopped
+from nvrerank_helpers.bulk.rows import BadRun, JobStopped, Outcomes
 from nvrerank_helpers.connector import (
     Forbidden,
     ModelRetired,
@@ -14,51 +14,87 @@ from nvrerank_helpers.connector import (
     Passage,
     PassageTooLong,
     PaymentRequired,
-    Ranked,
     RankingClient,
+    RankResult,
     RateLimited,
     RequestRefused,
     RerankError,
     TooManyPassages,
     Truncate,
     Unauthorized,
+    check_status,
+    resolve_endpoint,
+    select_key,
 )
 
-FOR_ALL = (Unauthorized, PaymentRequired, Forbidden, NotFound, ModelRetired)
-"""What every other query would be told too."""
+FATAL = (Unauthorized, PaymentRequired, Forbidden, NotFound, ModelRetired)  # every other query would fail alike
+REFUSED = (PassageTooLong, TooManyPassages, RequestRefused)  # something is wrong with the passages that were sent
+BUSY = (RateLimited, Overloaded)  # never the query's fault
+MAX_FAILURES = 5  # of one query, while the services answer others
+FIRST_PAUSE, LONGEST_PAUSE, POLL_INTERVAL = 0.25, 30.0, 0.05  # seconds
+LISTING_TIMEOUT = 10.0  # seconds to wait for a list of models
 
-REFUSED = (PassageTooLong, TooManyPassages, RequestRefused)
-"""What is wrong with the passages that were sent."""
+HOW_TO_RESUME = "Finished blocks are kept: when the service works again, the same command resumes the job."
 
-BUSY = (RateLimited, Overloaded)
-"""What is never the query's fault."""
-
-TRIES = 5
-"""How often a query may fail, while others are answered, until it is given up."""
-
-FIRST_REST, LONGEST_REST, LOOK = 0.25, 30.0, 0.05  # seconds
-
-GO_ON = "What is finished stays: when the service is well again, the same command goes on from there."
-
-Ask = Callable[[str, Sequence[Passage]], Awaitable[Ranked]]
+Ask = Callable[[str, Sequence[Passage]], Awaitable[RankResult]]
 
 
-class Service:
-    """One service: how busy it is, and whether it rests after a failure."""
+def choose_model(model: str | None, addresses: Sequence[str | None]) -> str:
+    """Choose the model, and check that every service which lists its models has it.
+
+    A service that doesn't answer is ignored: it may come back, and there may be others.
+
+    Args:
+        model: None takes the catalog's current model, or the first that the services list.
+        addresses: None among them is the API catalog.
+
+    Raises:
+        BadRun: A service has only other models.
+        RerankError: The catalog has retired the model; or no model was named, and no service lists one.
+    """
+    failures: list[RerankError] = []
+    for address in addresses:
+        target = resolve_endpoint(address, model)
+        wanted = target.model
+        if target.in_catalog:
+            check_status(wanted)
+        if not target.listing_urls:
+            model = wanted
+            continue
+        try:
+            key = select_key(target, None)
+            with RankingClient(target, wanted or "any", api_key=key, timeout=LISTING_TIMEOUT) as client:
+                served = client.model_ids()
+        except RerankError as error:
+            failures.append(error)
+            continue
+        model = wanted or served[0]
+        if model not in served:
+            raise BadRun(f"{address} serves {', '.join(served)}, and not {model}: name one that all services have.")
+    if not model:
+        raise failures[0]
+    return model
+
+
+class CircuitBreaker:
+    """One service: how many requests it has in flight, and when it may be asked again after a failure.
+
+    A failure pauses the service, twice as long each time; after the pause, a single request tries it first.
+    """
 
     def __init__(self, client: RankingClient) -> None:
         self.client = client
         self.in_flight = 0
         self._failures = 0
-        self._rests_until = 0.0
+        self._paused_until = 0.0
 
     @property
-    def open(self) -> bool:
-        """Whether it may be asked; after a failure and a rest, one request tries it first."""
-        return time.monotonic() >= self._rests_until and not (self._failures and self.in_flight)
+    def is_available(self) -> bool:
+        """Whether the service may be asked now."""
+        return time.monotonic() >= self._paused_until and not (self._failures and self.in_flight)
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
+    def count_request(self) -> Iterator[None]:
         """Count a request in flight."""
         self.in_flight += 1
         try:
@@ -66,125 +102,97 @@ class Service:
         finally:
             self.in_flight -= 1
 
-    def failed(self) -> None:
-        """Rest, twice as long with every failure after a rest."""
-        if time.monotonic() >= self._rests_until:  # requests that were in flight together fail once
-            rest = min(LONGEST_REST, FIRST_REST * 2**self._failures)
-            self._failures, self._rests_until = self._failures + 1, time.monotonic() + rest
+    def record_failure(self) -> None:
+        """Pause the service; failures during a pause belong to the same outage and count once."""
+        now = time.monotonic()
+        if now >= self._paused_until:
+            self._paused_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures)
+            self._failures += 1
 
-    def answered(self) -> None:
-        """Be as new."""
-        self._failures, self._rests_until = 0, 0.0
+    def record_success(self) -> None:
+        """Reset the failures."""
+        self._failures, self._paused_until = 0, 0.0
 
 
-class Services:
-    """Ask whichever service is there.
+class LoadBalancer:
+    """Sends each query to the least busy of several services, and to another one when that fails.
 
     Args:
-        clients: One client for each service; all of them serve the same model.
+        clients: One client per service; all services have the same model.
         truncate: `END` cuts passages that are too long, `NONE` refuses them, None leaves it to the service.
         patience: Seconds without any answer until the job stops.
-
-    Example:
-        >>> client = RankingClient(endpoint("localhost:1976", None), "my-model")  # doctest: +SKIP
-        >>> services = Services([client], "END", patience=120)  # doctest: +SKIP
-        >>> ranked = await services.arank("which way?", [{"text": "two roads"}])  # doctest: +SKIP
     """
 
     def __init__(self, clients: Sequence[RankingClient], truncate: Truncate | None, patience: float) -> None:
-        self._services = [Service(client) for client in clients]
+        self._services = [CircuitBreaker(client) for client in clients]
         self._truncate = truncate
         self._patience = patience
         self._last_answer = 0.0
 
-    async def arank(self, query: str, passages: Sequence[Passage]) -> Ranked:
-        """Score every passage against the query, on the service that is least busy.
-
-        Args:
-            query: The query.
-            passages: Its passages.
-
-        Returns:
-            One logit a passage, and what the call cost.
+    async def arank(self, query: str, passages: Sequence[Passage]) -> RankResult:
+        """Score every passage on one of the services.
 
         Raises:
             RerankError: A service refused these passages, or they failed often while others were answered.
-            JobStopped: No service answers anything any more, or one refuses everything.
+            JobStopped: No service answers any more, or one refuses everything.
         """
-        began = time.monotonic()
-        failed: list[Service] = []
+        started = time.monotonic()
+        failed: list[CircuitBreaker] = []
         while True:
-            service = await self._free(failed)
+            service = await self._wait_for_service(failed)
             try:
-                ranked = await self._ask(service, query, passages)
-            except FOR_ALL as error:
-                raise JobStopped(f"{error}\n{GO_ON}") from error
+                return await self._ask(service, query, passages)
+            except FATAL as error:
+                raise JobStopped(f"{error}\n{HOW_TO_RESUME}") from error
             except REFUSED:
                 raise
             except RerankError as error:
-                service.failed()
+                service.record_failure()
                 failed += [] if isinstance(error, BUSY) else [service]
-                if len(failed) >= TRIES and self._last_answer > began:
+                if len(failed) >= MAX_FAILURES and self._last_answer > started:
                     raise
-                self._check_patience(began, error)
-            else:
-                return ranked
+                self._check_patience(started, error)
 
-    async def _ask(self, service: Service, query: str, passages: Sequence[Passage]) -> Ranked:
+    async def _wait_for_service(self, failed: Sequence[CircuitBreaker]) -> CircuitBreaker:
+        """Wait until a service is available, and choose first by failures at this query, then by requests in flight."""
+        while not (available := [service for service in self._services if service.is_available]):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_INTERVAL)
+        return min(available, key=lambda service: (failed.count(service), service.in_flight))
+
+    async def _ask(self, service: CircuitBreaker, query: str, passages: Sequence[Passage]) -> RankResult:
         try:
-            with service.asked():
-                ranked = await service.client.arank(query, passages, self._truncate)
+            with service.count_request():
+                result = await service.client.arank(query, passages, self._truncate)
         except REFUSED:
-            self._note_answer(service)
+            self._record_answer(service)
             raise
-        self._note_answer(service)
-        return ranked
+        self._record_answer(service)
+        return result
 
-    def _note_answer(self, service: Service) -> None:
-        service.answered()
+    def _record_answer(self, service: CircuitBreaker) -> None:
+        service.record_success()
         self._last_answer = time.monotonic()
 
-    async def _free(self, failed: Sequence[Service]) -> Service:
-        """Wait for a service that may be asked: one that has not failed at this rather than one that has."""
-        while not (free := [service for service in self._services if service.open]):  # noqa: ASYNC110 - time opens it
-            await asyncio.sleep(LOOK)
-        return min(free, key=lambda service: (failed.count(service), service.in_flight))
-
-    def _check_patience(self, began: float, error: RerankError) -> None:
-        if time.monotonic() - max(began, self._last_answer) > self._patience:
-            raise JobStopped(f"No service answered for {self._patience:g} seconds. {error}\n{GO_ON}") from error
-
-    async def aclose(self) -> None:
-        """Close the connections of this event loop."""
-        for service in self._services:
-            await service.client.aclose()
+    def _check_patience(self, started: float, error: RerankError) -> None:
+        if time.monotonic() - max(started, self._last_answer) > self._patience:
+            raise JobStopped(f"No service answered for {self._patience:g} seconds. {error}\n{HOW_TO_RESUME}") from error
 
 
-async def scored(ask: Ask, query: str, texts: Sequence[str]) -> tuple[list[float | RerankError], int, int]:
-    """Score passages, and where a request is refused find out which of them it is about.
+async def score_passages(ask: Ask, query: str, texts: Sequence[str]) -> tuple[Outcomes, int, int]:
+    """Score passages, and return an outcome for each, the requests sent and the tokens counted.
 
-    A service refuses a request as a whole, also where one passage of 500 is at fault; halves are asked then, so that
-    the others keep their logits. A passage's logit does not depend on what else is in the request.
-
-    Args:
-        ask: Scores all passages or raises, such as `Services.arank`.
-        query: The query.
-        texts: The passages.
-
-    Returns:
-        A logit, or why there is none, for each passage; requests sent; tokens counted.
-
-    Example:
-        >>> outcomes, requests, tokens = await scored(services.arank, "which way?", ["two roads", ""])  # doctest: +SKIP
+    A service refuses a request as a whole, even if only one passage of 500 is at fault. Then the halves are asked
+    separately, so that the others keep their logits: a logit doesn't depend on what else is in the request.
     """
     try:
-        ranked = await ask(query, [{"text": text} for text in texts])
+        result = await ask(query, [{"text": text} for text in texts])
     except REFUSED as error:
-        if len(texts) > 1:
-            middle = len(texts) // 2
-            first, second = await scored(ask, query, texts[:middle]), await scored(ask, query, texts[middle:])
-            return first[0] + second[0], first[1] + second[1] + 1, first[2] + second[2]
-        return [error], 1, 0
+        if len(texts) <= 1:
+            return [error], 1, 0
+        middle = len(texts) // 2
+        first = await score_passages(ask, query, texts[:middle])
+        second = await score_passages(ask, query, texts[middle:])
+        return first[0] + second[0], first[1] + second[1] + 1, first[2] + second[2]
     except RerankError as error:
         return [error] * len(texts), 1, 0
-    return list(ranked.logits), ranked.requests, ranked.tokens
+    return list(result.logits), result.requests, result.tokens

@@ -1,4 +1,4 @@
-"""Run files as trec_eval reads them: six columns in and out, with queries and passages from files beside them."""
+"""TREC run files: their six columns, and the join with queries and passages from other files."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -6,21 +6,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.parquet import text_columns
+from nvrerank_helpers.bulk.parquet import read_texts
+from nvrerank_helpers.bulk.rows import BadRun
 
 TAG = "nvrerank"
 
 
 class RunLine(NamedTuple):
-    """A line of a run file: `qid Q0 docno rank score tag`, as NIST's trec_eval defines it.
+    """A line of a run file, `qid Q0 docno rank score tag`, as NIST's trec_eval defines it.
 
-    Attributes:
-        qid: Id of the query.
-        docno: Id of the passage.
-        rank: Its place; trec_eval goes by the score instead.
-        score: The higher the better.
-        tag: Name of the system.
+    trec_eval ignores the rank and sorts by score, higher first. `tag` names the system that made the run. `str(line)`
+    raises `BadRun` if an id or the tag is empty or contains blanks, because blanks separate the columns.
+
+    Example:
+        >>> print(RunLine("301", "FR94-1", 1, 2.5))
+        301 Q0 FR94-1 1 2.5 nvrerank
     """
 
     qid: str
@@ -30,22 +30,14 @@ class RunLine(NamedTuple):
     tag: str = TAG
 
     def __str__(self) -> str:
+        for name, value in {"query id": self.qid, "passage id": self.docno, "tag": self.tag}.items():
+            if value.split() != [value]:
+                raise BadRun(f"A run file cannot contain the {name} {value!r}: it must be one word without blanks.")
         return f"{self.qid} Q0 {self.docno} {self.rank} {self.score!r} {self.tag}"
 
 
-def run_lines(lines: Iterable[str]) -> Iterator[RunLine]:
-    """Read the lines of a run file.
-
-    Args:
-        lines: The lines; empty ones are passed over.
-
-    Raises:
-        BadRun: A line has not the six columns of a run.
-
-    Example:
-        >>> next(run_lines(["301 Q0 FR94-1 1 2.5 bm25"])).docno
-        'FR94-1'
-    """
+def read_run_lines(lines: Iterable[str]) -> Iterator[RunLine]:
+    """Read the lines of a run file, without the empty ones."""
     for number, line in enumerate(lines, 1):
         columns = line.split()
         if not columns:
@@ -59,60 +51,25 @@ def run_lines(lines: Iterable[str]) -> Iterator[RunLine]:
             ) from None
 
 
-def run_line(qid: str, docno: str, rank: int, logit: float, tag: str = TAG) -> RunLine:
-    """Make a line of a run file from a row of a job's result.
+def join_texts(run: Path, queries: Path, passages: Path, database_file: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Yield query id, query, passage id and text for each line of a run file.
 
-    Args:
-        qid: Id of the query.
-        docno: Id of the passage.
-        rank: Its place, from 1.
-        logit: Its logit, which becomes the score.
-        tag: Name of the system.
-
-    Raises:
-        BadRun: An id or the tag is empty or has blanks, which the columns of the file are told apart by.
-
-    Example:
-        >>> print(run_line("301", "FR94-1", 1, 2.5))
-        301 Q0 FR94-1 1 2.5 nvrerank
+    The texts are kept in a temporary SQLite file, so that a collection of any size needs little memory.
     """
-    for name, value in {"query id": qid, "passage id": docno, "tag": tag}.items():
-        if value.split() != [value]:
-            raise BadRun(f"A run file cannot hold the {name} {value!r}: it must be one word without blanks.")
-    return RunLine(qid, docno, rank, logit, tag)
-
-
-def joined(run: Path, queries: Path, passages: Path, store: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Put the texts to the ids of a run file.
-
-    The texts wait in a SQLite file, so that a collection of any size needs little memory.
-
-    Args:
-        run: The run file.
-        queries: `qid<TAB>query` lines, or Parquet with the columns qid and query.
-        passages: `docno<TAB>text` lines, or Parquet with the columns docno and text.
-        store: Where to put the SQLite file; it is removed at the end.
-
-    Returns:
-        Query id, query, passage id and text of each line of the run, in its order.
-
-    Raises:
-        BadRun: A line cannot be read, or an id of the run is in neither file.
-    """
-    store.unlink(missing_ok=True)
+    database_file.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(store)) as database, run.open(encoding="utf-8") as lines:
+        with closing(sqlite3.connect(database_file)) as database, run.open(encoding="utf-8") as lines:
             database.execute("PRAGMA journal_mode = OFF")
-            _fill(database, "queries", text_columns(queries, ("qid", "query")), queries)
-            _fill(database, "passages", text_columns(passages, ("docno", "text")), passages)
-            for line in run_lines(lines):
-                query = _text(database, "queries", line.qid, queries)
-                yield line.qid, query, line.docno, _text(database, "passages", line.docno, passages)
+            _fill_table(database, "queries", read_texts(queries, ("qid", "query")), queries)
+            _fill_table(database, "passages", read_texts(passages, ("docno", "text")), passages)
+            for line in read_run_lines(lines):
+                query = _find_text(database, "queries", line.qid, queries)
+                yield line.qid, query, line.docno, _find_text(database, "passages", line.docno, passages)
     finally:
-        store.unlink(missing_ok=True)
+        database_file.unlink(missing_ok=True)
 
 
-def _fill(database: sqlite3.Connection, table: str, rows: Iterable[tuple[str, str]], file: Path) -> None:
+def _fill_table(database: sqlite3.Connection, table: str, rows: Iterable[tuple[str, str]], file: Path) -> None:
     database.execute(f"CREATE TABLE {table} (id TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
     try:
         database.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)  # noqa: S608 - our own two names
@@ -120,7 +77,7 @@ def _fill(database: sqlite3.Connection, table: str, rows: Iterable[tuple[str, st
         raise BadRun(f"{file} has an id twice, or one without a text: give each id one text.") from None
 
 
-def _text(database: sqlite3.Connection, table: str, id_: str, file: Path) -> str:
+def _find_text(database: sqlite3.Connection, table: str, id_: str, file: Path) -> str:
     found = database.execute(f"SELECT text FROM {table} WHERE id = ?", (id_,)).fetchone()  # noqa: S608
     if found is None:
         raise BadRun(f"The run names {id_!r}, which is not in {file}: give the collection that the run was made from.")

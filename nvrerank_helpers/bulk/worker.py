@@ -1,4 +1,4 @@
-"""What a worker does with a block: read it, have its passages scored, write the result."""
+"""A worker of a bulk job: it reads a block, has its passages scored, and writes the result."""
 
 import asyncio
 import os
@@ -8,31 +8,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nvrerank_helpers.bulk.blocks import block_name
-from nvrerank_helpers.bulk.errors import JobStopped
-from nvrerank_helpers.bulk.job_folder import Folder
-from nvrerank_helpers.bulk.parquet import count_rows, read_columns, write_rows
-from nvrerank_helpers.bulk.rows import Question, failed_rows, questions, ranked_rows
-from nvrerank_helpers.bulk.services import Services, scored
-from nvrerank_helpers.connector import Endpoint, RankingClient, RerankError, Truncate, key_for, known
-
-RANKED = {"qid": "string", "docno": "string", "rank": "int32", "logit": "float64"}
-FAILED = {"qid": "string", "docno": "string", "error": "string", "reason": "string"}
+from nvrerank_helpers.bulk.blocks import get_block_name
+from nvrerank_helpers.bulk.job_folder import FAILED, RANKED, JobFolder
+from nvrerank_helpers.bulk.parquet import count_rows, read_rows, write_rows
+from nvrerank_helpers.bulk.rows import (
+    JobStopped,
+    Outcomes,
+    QueryGroup,
+    group_by_query,
+    make_failed_rows,
+    make_ranked_rows,
+)
+from nvrerank_helpers.bulk.services import LoadBalancer, score_passages
+from nvrerank_helpers.connector import Endpoint, RankingClient, Truncate, find_model, select_key
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every worker must know. It holds no key: workers find theirs in their environment.
-
-    Attributes:
-        folder: The job's folder, which every worker can reach.
-        endpoints: The services.
-        model: Id of the model.
-        truncate: What happens to passages that are too long.
-        top_n: Passages kept for each query; None keeps all.
-        in_flight: Queries that one worker asks about at once.
-        patience: Seconds without any answer until the job stops.
-    """
+class WorkerSettings:
+    """What every worker must know, but no key: workers find theirs in their environment. See `reranking.rerank`."""
 
     folder: Path
     endpoints: tuple[Endpoint, ...]
@@ -44,19 +37,19 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of a block.
+class BlockResult:
+    """What happened to a block.
 
     Attributes:
         block: Its number.
-        pairs: Its pairs of query and passage.
-        failed: Those that got no logit.
-        requests: Requests sent, retries not counted.
-        tokens: Tokens that the services counted.
-        began: When it was begun, in seconds since 1970.
-        ended: When it was written.
+        pairs: Number of its pairs of query and passage.
+        failed: Number of pairs without a logit.
+        requests: Number of requests sent, not counting retries.
+        tokens: Number of tokens that the services counted.
+        began: When work on it started, in seconds since 1970.
+        ended: When its result was written, in seconds since 1970.
         pid: Process id of the worker.
-        stopped: Why the job must stop; empty where the block is done.
+        stopped: Why the job must stop; empty if the block is done.
     """
 
     block: int
@@ -73,72 +66,64 @@ class Done:
 class Worker:
     """The callable class that Ray Data starts as an actor; its clients live as long as it does."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._folder = plan, Folder(plan.folder)
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings, self._folder = settings, JobFolder(settings.folder)
         clients = [
             RankingClient(
                 endpoint,
-                plan.model,
-                api_key=key_for(endpoint, None),
-                max_batch_size=known(plan.model).passage_limit,
-                max_retries=1,  # a service that fails twice rests, and another one is asked
+                settings.model,
+                api_key=select_key(endpoint, None),
+                max_batch_size=find_model(settings.model).passage_limit,
+                max_retries=1,  # after a second failure the service is paused, and another one is asked
             )
-            for endpoint in plan.endpoints
+            for endpoint in settings.endpoints
         ]
-        self._services = Services(clients, plan.truncate, plan.patience)
-        self._free = asyncio.Semaphore(plan.in_flight)
+        self._services = LoadBalancer(clients, settings.truncate, settings.patience)
+        self._slots = asyncio.Semaphore(settings.in_flight)
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, list[Any]]]:
-        """Do blocks.
-
-        Args:
-            batch: Their numbers, under `block`.
-
-        Yields:
-            What became of each.
-        """
+        """Rerank the blocks whose numbers are under `block`, and yield a `BlockResult` as columns for each."""
         for number in batch["block"]:
-            done = await self.block(int(number))
-            yield {name: [value] for name, value in asdict(done).items()}
+            result = await self.rerank_block(int(number))
+            yield {name: [value] for name, value in asdict(result).items()}
 
-    async def block(self, number: int) -> Done:
-        """Do a block, unless it is done; say what became of it."""
-        began, name = time.time(), block_name(number)
-        if (self._folder.ranked / name).exists():  # a task is tried again as a whole when its actor was killed
-            return Done(number, count_rows(self._folder.todo / name), began=began, ended=began, pid=os.getpid())
-        asked = list(questions(read_columns(self._folder.todo / name)))
+    async def rerank_block(self, number: int) -> BlockResult:
+        """Rerank a block unless its result is there already."""
+        began, name, pid = time.time(), get_block_name(number), os.getpid()
+        if (self._folder.ranked / name).exists():  # Ray repeats a whole task when its actor was killed
+            return BlockResult(number, count_rows(self._folder.todo / name), began=began, ended=began, pid=pid)
+        groups = list(group_by_query(read_rows(self._folder.todo / name)))
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._scored(question)) for question in asked]
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._score(group)) for group in groups]
         except BaseExceptionGroup as errors:
             stopping = errors.subgroup(JobStopped)
             if not stopping:
                 raise
-            return Done(number, began=began, pid=os.getpid(), stopped=str(stopping.exceptions[0]))
-        answers = [task.result() for task in tasks]
-        failed = self._write(name, asked, [outcomes for outcomes, _, _ in answers])
-        return Done(
+            return BlockResult(number, began=began, pid=pid, stopped=str(stopping.exceptions[0]))
+        outcomes, requests, tokens = zip(*(task.result() for task in running), strict=True)
+        return BlockResult(
             number,
-            pairs=sum(len(question.docnos) for question in asked),
-            failed=failed,
-            requests=sum(requests for _, requests, _ in answers),
-            tokens=sum(tokens for _, _, tokens in answers),
+            pairs=sum(len(group.docnos) for group in groups),
+            failed=self._write(name, groups, outcomes),
+            requests=sum(requests),
+            tokens=sum(tokens),
             began=began,
             ended=time.time(),
-            pid=os.getpid(),
+            pid=pid,
         )
 
-    async def _scored(self, question: Question) -> tuple[list[float | RerankError], int, int]:
-        async with self._free:
-            return await scored(self._services.arank, question.query, question.texts)
+    async def _score(self, group: QueryGroup) -> tuple[Outcomes, int, int]:
+        async with self._slots:
+            return await score_passages(self._services.arank, group.query, group.texts)
 
-    def _write(self, name: str, asked: Sequence[Question], outcomes: Sequence[list[float | RerankError]]) -> int:
-        """Write what failed first: where the file of the ranked is there, the block is done."""
-        pairs = list(zip(asked, outcomes, strict=True))
-        failed = [row for question, outcome in pairs for row in failed_rows(question, outcome)]
-        (self._folder.failed / name).unlink(missing_ok=True)  # of a worker that was killed in between
+    def _write(self, name: str, groups: Sequence[QueryGroup], outcomes: Sequence[Outcomes]) -> int:
+        """Write failed rows before ranked ones, because the file of ranked rows marks the block as done."""
+        pairs = list(zip(groups, outcomes, strict=True))
+        failed = [row for group, outcome in pairs for row in make_failed_rows(group, outcome)]
+        (self._folder.failed / name).unlink(missing_ok=True)  # of a worker that was killed between the two files
         if failed:
             write_rows(self._folder.failed / name, failed, FAILED)
-        ranked = [row for question, outcome in pairs for row in ranked_rows(question, outcome, self._plan.top_n)]
+        ranked = [row for group, outcome in pairs for row in make_ranked_rows(group, outcome, self._settings.top_n)]
         write_rows(self._folder.ranked / name, ranked, RANKED)
         return len(failed)

@@ -88,9 +88,9 @@ _TLS_WANTED = re.compile(
 
 
 def advise(error: RerankError, target: Endpoint, cause: str = "", proxy: str | None = None) -> str:
-    """Choose what to do about an error: nothing in the sentences is impossible at this address.
+    """Choose what to do about an error: something that is possible at this address.
 
-    `cause` is why the connection failed, in the words of the library that made it; `proxy` was in between.
+    `cause` is why the connection failed, as the HTTP library says it; `proxy` was in between.
     """
     message = error.detail or ""
     if error.status is not None and (special := _for_status(error, target, message)):

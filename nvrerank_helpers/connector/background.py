@@ -9,13 +9,13 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextvars
-import ctypes
 import os
 import threading
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from .errors import ServiceUnreachable
 
@@ -32,7 +32,7 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_DaemonExecutor())  # which looks up host names
-        self.opened: dict[object, Callable[[], Awaitable[None]]] = {}
+        self.opened: set[Any] = set()  # HTTP sessions
         self._thread = threading.Thread(target=self._serve, name="rerank", daemon=True)
         try:
             self._thread.start()
@@ -45,10 +45,11 @@ class BackgroundLoop:
         self.loop.run_forever()
         self.loop.close()
 
-    async def close(self, opened: object) -> None:
-        """Close one of the things that were opened on this loop, if it still is open."""
-        if closes := self.opened.pop(opened, None):
-            await closes()
+    async def close(self, session: Any) -> None:
+        """Close a session that was opened on this loop, if it still is open."""
+        if session in self.opened:
+            self.opened.remove(session)
+            await session.close()
 
     def stop(self) -> None:
         """Close everything and end the thread; called when the process ends."""
@@ -63,16 +64,17 @@ class BackgroundLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for opened in list(self.opened):
-            await self.close(opened)
+        for session in list(self.opened):
+            await self.close(session)
 
 
 _lock = threading.Lock()
 _current: BackgroundLoop | None = None
 _inherited: list[BackgroundLoop] = []
+_hanging: defaultdict[str, set[concurrent.futures.Future[Any]]] = defaultdict(set)  # abandoned calls, by kind
 
 
-def background() -> BackgroundLoop:
+def get_background_loop() -> BackgroundLoop:
     """Return the loop of this process; the first call starts it."""
     global _current  # noqa: PLW0603 (one per process is the point)
     with _lock:
@@ -84,9 +86,9 @@ def background() -> BackgroundLoop:
         return _current
 
 
-def run(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+def run_on_loop(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a coroutine function on the loop and wait for it; an interrupt cancels it."""
-    loop = background().loop
+    loop = get_background_loop().loop
     future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
     try:
         return future.result()
@@ -95,9 +97,9 @@ def run(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: 
         raise
 
 
-async def arun(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a coroutine function on the loop and await it from another one; the async twin of `run`."""
-    loop = background().loop
+async def await_on_loop(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a coroutine function on the loop and await it from another one; the async twin of `run_on_loop`."""
+    loop = get_background_loop().loop
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop))
 
 
@@ -107,7 +109,7 @@ def _forget() -> None:
     if _current:
         _inherited.append(_current)
     _current, _lock = None, threading.Lock()
-    _Job.lock, _Job.hanging = threading.Lock(), Counter()
+    _hanging.clear()
 
 
 def _stop() -> None:
@@ -122,54 +124,23 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_stop)
 
 
-class _Job:
-    """One call in a separate daemon thread."""
+def _start_thread(function: Callable[[], T]) -> concurrent.futures.Future[T]:
+    """Run a function in a separate daemon thread."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
-    lock = threading.Lock()
-    hanging: ClassVar[Counter[str]] = Counter()  # calls by kind that go on although nobody waits for them any more
-
-    def __init__(self, function: Callable[[], Any], kind: str = "") -> None:
-        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._function, self._kind = function, kind
-        self._is_over = self._is_abandoned = False
-        self._thread = threading.Thread(target=self._work, name="rerank-call", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        self.future.set_running_or_notify_cancel()
-        result, error = None, None
+    def work() -> None:
         try:
-            result = self._function()
-        except Exception as raised:  # noqa: BLE001 (it is raised where the call was made)
-            error = raised
-        except BaseException as raised:  # noqa: BLE001 (raised there, it would end the loop)
-            error = RuntimeError(f"the call ended with {type(raised).__name__}")
-        with _Job.lock:
-            self._is_over = True
-            _Job.hanging[self._kind] -= self._is_abandoned
-        if error is None:
-            self.future.set_result(result)
+            result = function()
+        except Exception as error:  # noqa: BLE001 (it is raised where the call was made)
+            future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 (raised there, it would end the loop)
+            future.set_exception(RuntimeError(f"the call ended with {type(error).__name__}"))
         else:
-            self.future.set_exception(error)
+            future.set_result(result)
 
-    def abandon(self) -> None:
-        """Count a call that goes on although nobody waits for it any more."""
-        with _Job.lock:
-            if not self._is_over:
-                self._is_abandoned = True
-                _Job.hanging[self._kind] += 1
-
-    def interrupt(self) -> None:
-        """End the thread, if it still runs, as soon as it runs Python again.
-
-        A server that drips would hold it forever, and no public way leads from an HTTP client to the socket on which
-        a call of it waits. Any other call has ended by the client's own timeout by now, so that none is hit while it
-        holds a lock of the client.
-        """
-        with _Job.lock:
-            if not self._is_over and self._thread.ident:
-                thread = ctypes.c_ulong(self._thread.ident)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+    threading.Thread(target=work, name="rerank-call", daemon=True).start()
+    return future
 
 
 class _DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
@@ -177,29 +148,22 @@ class _DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
         """Start the call."""
-        return _Job(lambda: fn(*args, **kwargs)).future
+        return _start_thread(partial(fn, *args, **kwargs))
 
 
-async def run_in_thread(function: Callable[[], T], kind: str, interrupt_after: float | None = None) -> T:
+async def run_in_thread(function: Callable[[], T], kind: str) -> T:
     """Run a blocking function in a daemon thread, which goes on where the caller is cancelled.
 
-    Args:
-        function: What to run.
-        kind: What hangs is counted by this name.
-        interrupt_after: Seconds after which an abandoned thread is told to end; None lets it be.
-
     Raises:
-        RuntimeError: Too many calls of this kind still hang.
+        RuntimeError: Too many abandoned calls of this kind still hang.
     """
-    if _Job.hanging[kind] >= MOST_HANGING:
+    if len(_hanging[kind]) >= MOST_HANGING:
         raise RuntimeError(f"{MOST_HANGING} earlier calls of {kind} still hang, although their time was over")
     context = contextvars.copy_context()
-    job = _Job(lambda: context.run(function), kind)
+    future = _start_thread(lambda: context.run(function))
     try:
-        result: T = await asyncio.wrap_future(job.future)
+        return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
-        job.abandon()
-        if interrupt_after is not None:
-            asyncio.get_running_loop().call_later(interrupt_after, job.interrupt)
+        _hanging[kind].add(future)
+        future.add_done_callback(_hanging[kind].discard)
         raise
-    return result

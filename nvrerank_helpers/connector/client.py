@@ -1,35 +1,59 @@
 """A query and its passages in, one logit for each passage out: batches over HTTP, sync and async."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from pydantic import SecretStr
 from pydantic_core import to_json
 
-from .background import arun, run
-from .closing import ClosesConnections
+from .background import await_on_loop, run_on_loop
 from .endpoints import Endpoint
 from .errors import RequestRefused, RerankError
-from .exchange import Exchange, Settings
+from .exchange import ClientSettings, Exchange
 from .given_clients import AsyncClientTransport, SyncClientTransport, check_client
 from .models import CATALOG, MAX_PASSAGES
-from .protocol import Answer, Passage, Ranked, Truncate, join_answers, parse_answer, split
+from .protocol import BatchScores, Passage, RankResult, Truncate, join_answers, parse_answer, split
 from .rate_limit import RateLimit
-from .score_cache import ScoreCache, keep, pair_keys, rank_missing
+from .score_cache import ScoreCache, hash_pairs, rank_missing, store_scores
 from .service_facts import ServiceFacts
-from .transport import OwnTransport, Transport
+from .transport import AiohttpTransport, Transport
 
 TIMEOUT, DEADLINE, MAX_RETRIES = 60.0, 120.0, 3  # a NIM itself gives up a request after 120 s
+
+
+class ClosesConnections(ABC):
+    """Closes its connections at the end of a `with` or `async with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections; the async twin of `close`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class RankingClient(ClosesConnections):
     """Ask a reranking service, in batches and with retries.
 
     Args:
-        endpoint: Where to post, from `endpoint()`.
+        endpoint: Where to post, from `resolve_endpoint()`.
         model: Id of the model; None takes the first that the service lists, which asks it at once. A model that your
             own service does not list is refused at the first call.
         api_key: Key to send, or None to send none.
@@ -41,8 +65,8 @@ class RankingClient(ClosesConnections):
         ValueError: A client of the wrong kind, or a closed one.
 
     Example:
-        >>> from nvrerank_helpers.connector import RankingClient, endpoint
-        >>> RankingClient(endpoint("localhost:1976", None), "my-model").model
+        >>> from nvrerank_helpers.connector import RankingClient, resolve_endpoint
+        >>> RankingClient(resolve_endpoint("localhost:1976", None), "my-model").model
         'my-model'
     """
 
@@ -67,9 +91,9 @@ class RankingClient(ClosesConnections):
         self.endpoint = endpoint
         self.max_batch_size = max_batch_size
         self.max_concurrency = max_concurrency
-        self._settings = Settings(endpoint, api_key, timeout, max_retries, deadline, rate_limit)
+        self._settings = ClientSettings(endpoint, api_key, timeout, max_retries, deadline, rate_limit)
         self._score_cache = score_cache
-        self._own = OwnTransport()
+        self._own = AiohttpTransport()
         self._transport: Transport = SyncClientTransport(http_client) if http_client else self._own
         self._async_transport = AsyncClientTransport(async_http_client) if async_http_client else None
         self._facts = ServiceFacts(endpoint)
@@ -79,7 +103,7 @@ class RankingClient(ClosesConnections):
             self.model, *others = self.model_ids()
             self.alternatives = [other for other in others if self.model not in CATALOG or other in CATALOG]
 
-    def rank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> Ranked:
+    def rank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> RankResult:
         """Score every passage against the query.
 
         Args:
@@ -95,14 +119,14 @@ class RankingClient(ClosesConnections):
                 failing request fails the call; `passages` of the error says which passages it contained.
             ValueError: Images for a `/rerank` address.
         """
-        return run(self._rank, self._begin(query, passages), query, passages, truncate)
+        return run_on_loop(self._rank, self._begin(query, passages), query, passages, truncate)
 
-    async def arank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> Ranked:
+    async def arank(self, query: str, passages: Sequence[Passage], truncate: Truncate | None = "END") -> RankResult:
         """Score every passage against the query; the async twin of `rank`."""
         exchange = self._begin(query, passages, self._async_transport)
         if self._async_transport:  # the caller's client belongs to the caller's event loop
             return await self._rank(exchange, query, passages, truncate)
-        return await arun(self._rank, exchange, query, passages, truncate)
+        return await await_on_loop(self._rank, exchange, query, passages, truncate)
 
     def model_ids(self) -> list[str]:
         """Return the ids of the models that the service lists, in its order.
@@ -114,23 +138,23 @@ class RankingClient(ClosesConnections):
         if not self.endpoint.listing_urls:
             raise ValueError(f"{self.endpoint.ranking_url} lists no models: name one with `model`.")
         exchange = self._begin()
-        return run(lambda: exchange.finish(self._facts.list_models(exchange))).model_ids
+        return run_on_loop(lambda: exchange.finish(self._facts.list_models(exchange))).model_ids
 
     def is_ready(self) -> bool | None:
         """Ask once whether the service is ready to rank; None where it has no route for that."""
         if self.endpoint.service_url is None:
             return None
         exchange, url = self._begin(), f"{self.endpoint.service_url}/health/ready"
-        status = run(lambda: exchange.finish(exchange.get_status(url)))
+        status = run_on_loop(lambda: exchange.finish(exchange.get_status(url)))
         return None if status == 404 else status == 200
 
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""
-        run(self._own.aclose)
+        run_on_loop(self._own.aclose)
 
     async def aclose(self) -> None:
         """Close the connections; the async twin of `close`."""
-        await arun(self._own.aclose)
+        await await_on_loop(self._own.aclose)
 
     def _begin(self, query: str = "", passages: Sequence[Passage] = (), transport: Transport | None = None) -> Exchange:
         if self.endpoint.dialect == "rerank" and any("image" in passage for passage in passages):
@@ -145,25 +169,25 @@ class RankingClient(ClosesConnections):
 
     async def _rank(
         self, exchange: Exchange, query: str, passages: Sequence[Passage], truncate: Truncate | None
-    ) -> Ranked:
-        def ask(positions: Sequence[int]) -> Coroutine[Any, Any, Ranked]:
+    ) -> RankResult:
+        def ask(positions: Sequence[int]) -> Coroutine[Any, Any, RankResult]:
             return self._ask(exchange, query, [passages[position] for position in positions], truncate)
 
         cache = self._score_cache
         if cache is None:
             ranked = await exchange.finish(self._ask(exchange, query, passages, truncate))
         else:
-            keys = pair_keys(self.endpoint.ranking_url, self.model, query, passages, truncate)
+            keys = hash_pairs(self.endpoint.ranking_url, self.model, query, passages, truncate)
             ranked, fresh = await exchange.finish(rank_missing(cache, keys, ask, exchange.left / 4))
-            await keep(cache, fresh, exchange.left)
+            await store_scores(cache, fresh, exchange.left)
         probabilities = self._facts.are_probabilities(ranked.logits)
         return replace(ranked, seconds=exchange.seconds, probabilities=probabilities)
 
     async def _ask(
         self, exchange: Exchange, query: str, passages: Sequence[Passage], truncate: Truncate | None
-    ) -> Ranked:
+    ) -> RankResult:
         if not passages:
-            return Ranked([])
+            return RankResult([])
         await self._facts.look(exchange, self.model)
         spoken = self._facts.dialect
         try:
@@ -175,12 +199,12 @@ class RankingClient(ClosesConnections):
 
     async def _send_batches(
         self, exchange: Exchange, query: str, passages: Sequence[Passage], truncate: Truncate | None
-    ) -> Ranked:
+    ) -> RankResult:
         dialect = self._facts.dialect  # another call may change it at any time
         batches = split(len(passages), self._facts.batch_size(self.max_batch_size))
         free = asyncio.Semaphore(self.max_concurrency)
 
-        async def send(batch: range) -> tuple[Answer, int]:
+        async def send(batch: range) -> tuple[BatchScores, int]:
             content = to_json(dialect.payload(self.model, query, passages[batch.start : batch.stop], truncate))
             async with free:
                 try:

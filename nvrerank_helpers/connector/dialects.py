@@ -12,41 +12,41 @@ from pydantic_core import from_json
 from .protocol import Dialect, Passage, Truncate
 
 
-def _documents(model: str, query: str, passages: Sequence[Passage]) -> dict[str, Any]:
-    texts = _texts(passages)
+def _build_documents(model: str, query: str, passages: Sequence[Passage]) -> dict[str, Any]:
+    texts = _list_texts(passages)
     # Some services answer with the best few only, unless they are asked for every passage.
     return {"model": model, "query": query, "documents": texts, "top_n": len(texts)}
 
 
-def _texts(passages: Sequence[Passage]) -> list[str]:
+def _list_texts(passages: Sequence[Passage]) -> list[str]:
     return [passage["text"] for passage in passages]
 
 
-def cohere_payload(model: str, query: str, passages: Sequence[Passage], _: Truncate | None = None) -> dict[str, Any]:
-    """Build the body that Cohere, LiteLLM and NVIDIA's inference gateway take; `truncate` is unknown there."""
-    return _documents(model, query, passages)
+def _build_cohere_payload(model: str, query: str, passages: Sequence[Passage], _: Truncate | None) -> dict[str, Any]:
+    return _build_documents(model, query, passages)  # `truncate` is unknown there
 
 
-def vllm_payload(model: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> dict[str, Any]:
-    """Build vLLM's body: -1 truncates to what the model takes, and without the field a longer text is refused."""
-    return _documents(model, query, passages) | ({"truncate_prompt_tokens": -1} if truncate == "END" else {})
+def _build_vllm_payload(model: str, query: str, passages: Sequence[Passage], cut: Truncate | None) -> dict[str, Any]:
+    # -1 truncates to what the model takes, and without the field a longer text is refused.
+    return _build_documents(model, query, passages) | ({"truncate_prompt_tokens": -1} if cut == "END" else {})
 
 
-def infinity_payload(model: str, query: str, passages: Sequence[Passage], _: Truncate | None) -> dict[str, Any]:
-    """Build Infinity's body, which asks for logits; Infinity always truncates."""
-    return _documents(model, query, passages) | {"raw_scores": True, "return_documents": False}
+def _build_infinity_payload(model: str, query: str, passages: Sequence[Passage], _: Truncate | None) -> dict[str, Any]:
+    return _build_documents(model, query, passages) | {
+        "raw_scores": True,
+        "return_documents": False,
+    }  # always truncates
 
 
-def tei_payload(_: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> dict[str, Any]:
-    """Build Text Embeddings Inference's body, which asks for logits; a server has one model."""
-    payload = {"query": query, "texts": _texts(passages), "raw_scores": True}
+def _build_tei_payload(_: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> dict[str, Any]:
+    payload = {"query": query, "texts": _list_texts(passages), "raw_scores": True}
     return payload | ({"truncate": truncate == "END"} if truncate else {})
 
 
-COHERE = Dialect("Cohere-like", cohere_payload, "results", "relevance_score")
-VLLM = Dialect("vLLM", vllm_payload, "results", "relevance_score")
-INFINITY = Dialect("Infinity", infinity_payload, "results", "relevance_score", logits=True, max_passages=2048)
-TEI = Dialect("Text Embeddings Inference", tei_payload, None, "score", logits=True, max_passages=32)
+COHERE = Dialect("Cohere-like", _build_cohere_payload, "results", "relevance_score")
+VLLM = Dialect("vLLM", _build_vllm_payload, "results", "relevance_score")
+INFINITY = Dialect("Infinity", _build_infinity_payload, "results", "relevance_score", logits=True, max_passages=2048)
+TEI = Dialect("Text Embeddings Inference", _build_tei_payload, None, "score", logits=True, max_passages=32)
 _BY_OWNER = {"vllm": VLLM, "infinity": INFINITY}
 
 

@@ -33,7 +33,7 @@ class DiskCache(CountingCache):
     """Keep scores in an SQLite file; several threads and processes may share it, on a disk of this machine.
 
     The file contains hashes and numbers, no texts, and nothing in it is ever executed. It survives a process that is
-    killed: a score is in it as a whole or not at all.
+    killed.
 
     Args:
         path: The file; it is made where there is none.
@@ -93,7 +93,7 @@ class DiskCache(CountingCache):
     def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         """Return the scores that are there; raise `CacheError` where the file cannot be read within half a second."""
         found = {}
-        with self._opened() as connection:
+        with self._use_connection() as connection:
             for key in keys:
                 row = connection.execute("SELECT logit FROM scores WHERE pair = ?", (key,)).fetchone()
                 if row:
@@ -103,13 +103,13 @@ class DiskCache(CountingCache):
 
     def put(self, scores: Mapping[bytes, float]) -> None:
         """Keep scores that are not there yet; raise `CacheError` where the file cannot be written in time."""
-        with self._opened() as connection, connection:
+        with self._use_connection() as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO scores (pair, logit) VALUES (?, ?)", scores.items())
             room = "DELETE FROM scores WHERE number <= (SELECT max(number) FROM scores) - ?"
             connection.execute(room, (self.max_pairs,))
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _use_connection(self) -> Iterator[sqlite3.Connection]:
         file = self._file
         if file.process != os.getpid():  # after a fork: SQLite's connections must not be used, nor closed, in a child
             file = self._file = self._open(BUSY)

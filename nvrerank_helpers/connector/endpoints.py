@@ -6,11 +6,11 @@ import re
 import socket
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from .models import CATALOG, CATALOG_ADDRESS, DEFAULT_MODEL, known
+from .models import CATALOG, CATALOG_ADDRESS, DEFAULT_MODEL, find_model
 
 ADDRESS_VARIABLE = "NVIDIA_BASE_URL"  # of your own NIM, where no address is given
 CATALOG_VARIABLE = "NVRERANK_CATALOG_URL"  # of a service on this machine that plays the catalog
@@ -35,14 +35,15 @@ class Endpoint:
     in_catalog: bool = False  # found by the model's id: retired models are refused then
     hosted: bool = False  # a host of NVIDIA's API catalog, where an inherited key may go
     dialect: Route = "ranking"  # a NIM's, or that of vLLM, TEI and others
+    model: str = ""  # the model to ask; empty where only the service's own list says
 
     @property
     def origin(self) -> str:
         """Scheme, host and port."""
-        return origin_of(self.ranking_url)
+        return get_origin(self.ranking_url)
 
 
-def origin_of(url: str) -> str:
+def get_origin(url: str) -> str:
     """Return scheme, host and port of a whole URL."""
     return "/".join(url.split("/", 3)[:3])
 
@@ -68,31 +69,24 @@ def is_hosted(base_url: str | None) -> bool:
     return base_url is None or parse_address(base_url).hostname in CATALOG_HOSTS
 
 
-def default_model(base_url: str | None) -> str:
-    """Return the model to ask where none was named; empty where neither `remember_model` nor the address says."""
-    remembered = _models.get(endpoint(base_url, None).origin)
-    if remembered or not is_hosted(base_url):
-        return remembered or ""
-    path = parse_address(base_url or CATALOG_ADDRESS).path
-    if not path.endswith("/reranking"):
-        return DEFAULT_MODEL
-    return next((model.id for model in CATALOG.values() if urlsplit(model.url).path == path), "")
-
-
 def remember_model(target: Endpoint, model: str) -> None:
     """Use a model wherever this process asks the same scheme, host and port and names none."""
     _models[target.origin] = model
 
 
-def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """Work out where to post.
+def resolve_endpoint(
+    base_url: str | None, model: str | None, environ: Mapping[str, str] = os.environ, name: str = "base_url"
+) -> Endpoint:
+    """Work out where to post, and which model to ask.
 
     Args:
         base_url: A NIM's address with or without scheme, `/v1`, `/v1/ranking` or trailing slash; the whole URL of a
             route that ends in `/ranking`, `/rankings`, `/reranking` or `/rerank`; any address of the API catalog; or
             None, which means the catalog.
-        model: Id of the model; the catalog has one URL for each. None means its default.
+        model: Id of the model; the catalog has one URL for each. None takes the model that was remembered for this
+            address, and in the catalog otherwise its default.
         environ: Where `NVRERANK_CATALOG_URL` is looked up: the address of a local service that plays the catalog.
+        name: What an error calls the address.
 
     Returns:
         The endpoint. Its URLs never contain `//ranking` or `/v1/v1`.
@@ -101,15 +95,29 @@ def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str]
         ValueError: The address cannot be used; the message says why.
 
     Example:
-        >>> endpoint("localhost:1976", None).ranking_url
+        >>> resolve_endpoint("localhost:1976", None).ranking_url
         'http://localhost:1976/v1/ranking'
     """
-    if is_hosted(base_url):
-        return _hosted_endpoint(base_url, model or DEFAULT_MODEL, environ)
-    parts = parse_address(base_url or "")
+    parts = parse_address(CATALOG_ADDRESS if base_url is None else base_url, name)
+    if parts.hostname not in CATALOG_HOSTS:
+        target = _resolve_service(parts)
+        return replace(target, model=model or _models.get(target.origin, ""))
+    target = _resolve_catalog(parts, model or DEFAULT_MODEL, environ)
+    if not model and target.origin in _models:
+        return _resolve_catalog(parts, _models[target.origin], environ)
+    if not model and parts.path.endswith("/reranking"):
+        model = next((known.id for known in CATALOG.values() if urlsplit(known.url).path == parts.path), "")
+        return replace(target, model=model)
+    return target
+
+
+def _resolve_service(parts: SplitResult) -> Endpoint:
     origin, path = f"{parts.scheme}://{parts.netloc}", [segment for segment in parts.path.split("/") if segment]
-    if path[-1:] == ["rerank"]:
-        return _rerank_endpoint(origin, path)
+    if path[-1:] == ["rerank"]:  # vLLM and LiteLLM list models at /v1/models, Infinity at /models, TEI at /info
+        versioned = path[-2:-1] in (["v1"], ["v2"])
+        root = "/".join([origin, *path[: -2 if versioned else -1]])
+        listings = tuple(f"{root}/{route}" for route in ("v1/models", "models", "info")[: 1 if versioned else 3])
+        return Endpoint("/".join([origin, *path]), None, listings, dialect="rerank")
     if path[-1:] == ["reranking"] or (path[-1:] in (["ranking"], ["rankings"]) and path[-2:-1] != ["v1"]):
         return Endpoint("/".join([origin, *path]))
     if path[-1:] in (["ranking"], ["rankings"], ["models"]):
@@ -120,22 +128,14 @@ def endpoint(base_url: str | None, model: str | None, environ: Mapping[str, str]
     return Endpoint(f"{service_url}/ranking", service_url, (f"{service_url}/models",))
 
 
-def _rerank_endpoint(origin: str, path: list[str]) -> Endpoint:
-    """Return a `/rerank` route. vLLM and LiteLLM list models at /v1/models, Infinity at /models, TEI at /info."""
-    versioned = path[-2:-1] in (["v1"], ["v2"])
-    root = "/".join([origin, *path[: -2 if versioned else -1]])
-    listings = ("v1/models",) if versioned else ("v1/models", "models", "info")
-    return Endpoint("/".join([origin, *path]), None, tuple(f"{root}/{route}" for route in listings), dialect="rerank")
-
-
-def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str]) -> Endpoint:
-    parts = parse_address(base_url or CATALOG_ADDRESS)
+def _resolve_catalog(parts: SplitResult, model: str, environ: Mapping[str, str]) -> Endpoint:
+    later = LATER_ADDRESS + LATER_PATH
     if parts.path.endswith("/reranking"):
-        return Endpoint(f"https://{parts.hostname}{parts.path}", later_url=LATER_ADDRESS + LATER_PATH, hosted=True)
-    url = known(model).url
+        return Endpoint(f"https://{parts.hostname}{parts.path}", later_url=later, hosted=True, model=model)
+    url = find_model(model).url
     local = environ.get(CATALOG_VARIABLE, "").strip()
     if not local:
-        return Endpoint(url, later_url=LATER_ADDRESS + LATER_PATH, in_catalog=True, hosted=True)
+        return Endpoint(url, later_url=later, in_catalog=True, hosted=True, model=model)
     played = parse_address(local, CATALOG_VARIABLE)
     if not is_loopback(played.hostname):
         raise ValueError(
@@ -143,7 +143,7 @@ def _hosted_endpoint(base_url: str | None, model: str, environ: Mapping[str, str
             "the API catalog. Use base_url for any other service."
         )
     local = f"{played.scheme}://{played.netloc}{played.path.rstrip('/').removesuffix('/v1')}"
-    return Endpoint(local + urlsplit(url).path, later_url=local + LATER_PATH, in_catalog=True)
+    return Endpoint(local + urlsplit(url).path, later_url=local + LATER_PATH, in_catalog=True, model=model)
 
 
 def parse_address(address: str, name: str = "base_url") -> SplitResult:

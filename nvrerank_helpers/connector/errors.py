@@ -23,7 +23,7 @@ Wrong arguments are a `ValueError`, as everywhere in Python.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from .redaction import printable, redact
@@ -32,16 +32,13 @@ from .redaction import printable, redact
 class RerankError(Exception):
     """Something between the nodes and their new order went wrong.
 
-    Args:
-        message: What happened, in a sentence.
+    Attributes:
         hint: What to do about it; each class has its own unless one is given.
-        status: HTTP status, where there was an answer.
+        status: HTTP status, where there was an answer; also `status_code`, as httpx and openai call it.
         detail: The server's message, where it sent one.
         request_id: The server's name for the request, to quote in a support case.
         model: Id of the model that was asked.
         url: Address that was asked, without credentials.
-
-    Attributes:
         passages: Which passages of the call the failing request contained, where it was one of several.
         node_ids: The ids of their nodes, where `NVIDIARerank` was called.
         retry_after: Seconds that the service wants to be left alone, where that was too long for the call.
@@ -67,48 +64,45 @@ class RerankError(Exception):
     ) -> None:
         super().__init__(message)
         self.hint = hint or type(self).hint
-        self.status = status
-        self.detail = detail
-        self.request_id = request_id
-        self.model = model
-        self.url = url
+        self.status, self.detail, self.request_id = status, detail, request_id
+        self.model, self.url = model, url
         self.passages: Sequence[int] | None = None
         self.node_ids: list[str] = []
         self.retry_after: float | None = None
 
     @property
     def status_code(self) -> int | None:
-        """The HTTP status under the name that httpx and openai use."""
+        """The same as `status`."""
         return self.status
 
     def __str__(self) -> str:
-        known = {"model": self.model, "address": self.url, "request id": self.request_id, "nodes": self._nodes()}
-        asked = ", ".join(f"{name} {value}" for name, value in known.items() if value)
-        return f"{self.args[0]}{f' ({asked})' if asked else ''}\n  What to do: {self.hint}"
+        nodes = " to ".join(map(repr, self.node_ids[:1] + self.node_ids[1:][-1:]))
+        facts = {"model": self.model, "address": self.url, "request id": self.request_id, "nodes": nodes}
+        return f"{self.args[0]}{_list_facts(facts)}\n  What to do: {self.hint}"
 
     @property
     def summary(self) -> str:
         """What may go into a log: neither the server's message, which may repeat what it was sent, nor node ids."""
-        known = {"status": self.status, "request id": self.request_id, "model": self.model, "address": self.url}
-        facts = ", ".join(f"{name} {value}" for name, value in known.items() if value)
-        return f"{type(self).__name__}{f' ({facts})' if facts else ''}. What to do: {self.hint}"
+        facts = {"status": self.status, "request id": self.request_id, "model": self.model, "address": self.url}
+        return f"{type(self).__name__}{_list_facts(facts)}. What to do: {self.hint}"
 
     def detach(self) -> Self:
-        """Cut the error off from where it came from: that holds texts."""
+        """Remove the traceback and the causes, whose frames contain texts."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
     def hide(self, key: str | None) -> None:
-        """Take the key out of everything that the error can show."""
+        """Remove the key from everything that the error can show."""
         ours, colon, theirs = self.args[0].partition(": ")
         self.args = (redact(ours, key) + colon + redact(theirs, key),)
         for name in ("hint", "detail", "request_id", "url"):
             value = getattr(self, name)
             setattr(self, name, redact(value, key) if value else value)
 
-    def _nodes(self) -> str:
-        ends = self.node_ids[:1] + self.node_ids[1:][-1:]
-        return " to ".join(map(repr, ends))
+
+def _list_facts(facts: Mapping[str, Any]) -> str:
+    listed = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    return f" ({listed})" if listed else ""
 
 
 class ServiceUnreachable(RerankError):
@@ -230,7 +224,7 @@ _TOO_LONG = re.compile(
 _TOO_MANY = re.compile(r"allowed batch size|at most \d+ items|too many (?:documents|passages)", re.IGNORECASE)
 
 
-def status_error_class(status: int, message: str) -> type[StatusError]:
+def choose_error_class(status: int, message: str) -> type[StatusError]:
     """Choose the error for an answer by its status and by the server's message.
 
     NIM 1.0 to 1.9 answer 400 to a passage that is too long and later ones 422 (release notes of NIM 1.10), TEI 413
@@ -244,22 +238,17 @@ def status_error_class(status: int, message: str) -> type[StatusError]:
     return BY_STATUS.get(status, ServerError if status >= 500 else RequestRefused)
 
 
-def status_error(
+def make_status_error(
     status: int, body: bytes, *, model: str | None = None, url: str | None = None, request_id: str | None = None
 ) -> StatusError:
-    """Turn an answer with a status of 300 or more into the exception to raise, which keeps the server's message.
-
-    Example:
-        >>> status_error(410, b'{"detail": "end of life"}').detail
-        'end of life'
-    """
-    detail = server_message(body)
+    """Turn an answer with a status of 300 or more into the exception to raise, which keeps the server's message."""
+    detail = read_server_message(body)
     message = f"The reranking service answered {status}{f': {detail}' if detail else ' without a reason'}"
-    kind = status_error_class(status, detail)
+    kind = choose_error_class(status, detail)
     return kind(message, status=status, detail=detail or None, request_id=request_id, model=model, url=url)
 
 
-def server_message(body: bytes) -> str:
+def read_server_message(body: bytes) -> str:
     """Find the explanation in an error answer: one line of at most 500 characters, empty where there is none.
 
     NVIDIA's services put it under `detail`, `message`, `error` or `title`, or send plain text; FastAPI sends a list

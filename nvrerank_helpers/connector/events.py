@@ -14,7 +14,7 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from .errors import RerankError
-from .protocol import Ranked
+from .protocol import RankResult
 
 dispatcher = get_dispatcher(__name__)
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class RerankFailedEvent(BaseEvent):
 
 
 class RerankCostEvent(BaseEvent):
-    """What a reranking that was answered cost, as in `Ranked`."""
+    """What a reranking that was answered cost, as in `RankResult`."""
 
     tokens: int
     requests: int
@@ -48,7 +48,7 @@ class RerankCostEvent(BaseEvent):
         return "RerankCostEvent"
 
 
-def emit_cost(ranked: Ranked) -> None:
+def emit_cost(ranked: RankResult) -> None:
     """Emit what a call cost: with several calls at once, `last_call` may be that of another one."""
     if _has_listeners():
         dispatcher.event(
@@ -66,7 +66,7 @@ def emit_failure(error: RerankError, model: str, nodes: int) -> None:
 
 
 @contextmanager
-def reported(
+def emit_rerank_events(
     model: str,
     top_n: int | None,
     nodes: list[NodeWithScore],

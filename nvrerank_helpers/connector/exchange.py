@@ -1,4 +1,4 @@
-"""One call of a public method: its requests, its deadline, and the words for whatever goes wrong in it."""
+"""One call of a public method: its requests, its deadline, and its errors."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from .errors import InvalidAnswer, RerankError, RerankTimeout
 from .proxies import find_proxy
 from .rate_limit import RateLimit
 from .redaction import printable
-from .replies import Reply, reply_error, transport_error
+from .replies import Reply, make_reply_error, make_transport_error
 from .retries import PASSING_STATUS, send_with_retries
 from .transport import Transport
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClientSettings:
     """What all calls of a client share; see `RankingClient`."""
 
     endpoint: Endpoint
@@ -39,9 +39,9 @@ class Settings:
 
 
 class Exchange:
-    """The requests of one call. All of them, their retries and every wait between them share one deadline."""
+    """The requests of one call. They, their retries and every wait between them share one deadline."""
 
-    def __init__(self, settings: Settings, transport: Transport, model: str) -> None:
+    def __init__(self, settings: ClientSettings, transport: Transport, model: str) -> None:
         self._settings, self._transport, self._model = settings, transport, model
         self._started = time.monotonic()
         self._ends = self._started + settings.deadline
@@ -49,7 +49,7 @@ class Exchange:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the call began."""
+        """Since the call began."""
         return time.monotonic() - self._started
 
     @property
@@ -95,7 +95,7 @@ class Exchange:
         """Post a ranking request and wait for its answer, also for one that is deferred; returns the retries too."""
         url, limit = self._settings.endpoint.ranking_url, self._settings.rate_limit
         reply, retries = await self._send("POST", url, content, limit)
-        while later := self._polling_url(reply):
+        while later := self._find_polling_url(reply):
             self._last = "the answer was promised for later (202) and not there yet"
             await asyncio.sleep(POLLING_PAUSE)
             reply, more = await self._send("GET", later, None, limit)
@@ -105,7 +105,7 @@ class Exchange:
         return reply, retries
 
     async def get(self, url: str, max_retries: int | None = None) -> bytes:
-        """Get something other than a ranking, such as a list of models, which no rate limit counts."""
+        """Get a list of models, which no rate limit counts."""
         try:
             reply, _ = await self._send("GET", url, None, None, max_retries)
         except RerankError as error:
@@ -117,8 +117,8 @@ class Exchange:
         """Get a status, whatever it is."""
         return (await self._send_once("GET", url, None)).status
 
-    def _polling_url(self, reply: Reply) -> str | None:
-        """Return where to ask for an answer that is not there yet, as NVIDIA's catalog may say with status 202."""
+    def _find_polling_url(self, reply: Reply) -> str | None:
+        """Return where to ask for a deferred answer, which NVIDIA's catalog announces with status 202."""
         address = self._settings.endpoint.later_url
         if reply.status != 202 or not address:
             return None
@@ -139,7 +139,7 @@ class Exchange:
         retries = self._settings.max_retries if max_retries is None else max_retries
         reply, tried = await send_with_retries(send, retries, self._ends)
         if not 200 <= reply.status < 300:
-            raise reply_error(reply)
+            raise make_reply_error(reply)
         return reply, tried
 
     async def _send_once(self, method: str, url: str, content: bytes | None) -> Reply:
@@ -150,7 +150,7 @@ class Exchange:
             reply = await self._transport.send(method, url, content, self._settings.key, timeout)
         except Exception as raised:  # noqa: BLE001 (what HTTP clients raise is a list without an end)
             hosted, dialect = self._settings.endpoint.hosted, self._settings.endpoint.dialect
-            error = transport_error(raised, timeout, hosted=hosted, dialect=dialect, proxy=find_proxy(url))
+            error = make_transport_error(raised, timeout, hosted=hosted, dialect=dialect, proxy=find_proxy(url))
         else:
             if reply.status in PASSING_STATUS:
                 self._last = f"the service answered {reply.status}"

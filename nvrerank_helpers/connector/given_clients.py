@@ -1,7 +1,7 @@
 """HTTP clients that the caller made, of httpx or httpx2: their proxies, certificates, hooks and authentication stay."""
 
 import inspect
-from collections.abc import Callable
+import threading
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,6 @@ from pydantic import SecretStr
 
 from .background import run_in_thread
 from .replies import HEADERS, BodyReader, Reply, read_body
-
-GRACE = 1.0  # seconds after the deadline in which a call ends by the client's own timeout, unless the server drips
 
 
 def check_client(client: Any, name: str, *, wants_async: bool) -> None:
@@ -32,16 +30,13 @@ def check_client(client: Any, name: str, *, wants_async: bool) -> None:
 def _arguments(key: SecretStr | None) -> dict[str, Any]:
     # Without a key of ours the caller's client keeps its own way to authenticate. A redirect would be answered at a
     # host that nobody named, so it is reported instead of followed.
-    auth = {"auth": _bearer(key)} if key else {}
+    auth = {"auth": partial(_authorize, key)} if key else {}
     return {"stream": True, "follow_redirects": False} | auth
 
 
-def _bearer(key: SecretStr) -> Callable[[Any], Any]:
-    def authenticate(request: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-        return request
-
-    return authenticate
+def _authorize(key: SecretStr, request: Any) -> Any:
+    request.headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+    return request
 
 
 class SyncClientTransport:
@@ -55,20 +50,26 @@ class SyncClientTransport:
         self._client.close()
 
     async def send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
-        """Send a request."""
-        send = partial(self._send, method, url, content, key, seconds)
-        return await run_in_thread(send, "the HTTP client that was passed", interrupt_after=GRACE)
+        """Send a request; the thread of a call that was abandoned ends with the next part of the body."""
+        is_over = threading.Event()
 
-    def _send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
-        request = self._client.build_request(method, url, content=content, headers=HEADERS, timeout=seconds)
-        response = self._client.send(request, **_arguments(key))
+        def read() -> Reply:
+            request = self._client.build_request(method, url, content=content, headers=HEADERS, timeout=seconds)
+            response = self._client.send(request, **_arguments(key))
+            try:
+                reader = BodyReader()
+                for part in response.iter_bytes():
+                    if is_over.is_set():
+                        raise TimeoutError
+                    reader.feed(part)
+                return Reply(response.status_code, response.headers, reader.finish())
+            finally:
+                response.close()
+
         try:
-            reader = BodyReader()
-            for part in response.iter_bytes():
-                reader.feed(part)
-            return Reply(response.status_code, response.headers, reader.finish())
+            return await run_in_thread(read, "the HTTP client that was passed")
         finally:
-            response.close()
+            is_over.set()
 
 
 class AsyncClientTransport:

@@ -6,7 +6,7 @@ from html import escape
 from time import monotonic, perf_counter, sleep
 
 from .client import RankingClient
-from .endpoints import endpoint
+from .endpoints import resolve_endpoint
 from .errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable
 from .protocol import Passage
 
@@ -33,11 +33,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Report:
+class HealthReport:
     """What the check of a service found.
 
     Example:
-        >>> print(Report([Step("ready", True, "yes", 0.002)]))
+        >>> print(HealthReport([Step("ready", True, "yes", 0.002)]))
         ok    ready    yes (2 ms)
     """
 
@@ -57,16 +57,16 @@ class Report:
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
-def check(client: RankingClient) -> Report:
+def check_service(client: RankingClient) -> HealthReport:
     """Check a service: ready, model served, and one tiny ranking in the right order (which needs the key accepted).
 
     After a step that failed the others are not tried.
     """
     steps = [Step("address", True, client.endpoint.ranking_url)]
-    for name, look in {"ready": _ready, "model": _model, "ranking": _ranking}.items():
+    for name, look in {"ready": _check_ready, "model": _check_model, "ranking": _check_ranking}.items():
         is_broken = any(step.passed is False for step in steps)
         steps.append(Step(name, None, "not tried") if is_broken else _time(name, look, client))
-    return Report(steps)
+    return HealthReport(steps)
 
 
 def wait_until_ready(address: str, timeout: float = 900, pause: float = 2) -> float:
@@ -85,7 +85,7 @@ def wait_until_ready(address: str, timeout: float = 900, pause: float = 2) -> fl
         RerankTimeout: The service was not ready in time; the message says what the last look found.
         InvalidAnswer: Something answers there that has no such route either.
     """
-    started, target = monotonic(), endpoint(address, None)
+    started, target = monotonic(), resolve_endpoint(address, None)
     if target.service_url is None:
         raise ValueError(f"{address} does not say whether it is ready: give the address of a NIM, which ends in /v1.")
     url = f"{target.service_url}/health/ready"
@@ -113,13 +113,13 @@ def _time(name: str, look: Callable[[RankingClient], tuple[bool | None, str]], c
     return Step(name, passed, found, perf_counter() - started)
 
 
-def _ready(client: RankingClient) -> tuple[bool | None, str]:
+def _check_ready(client: RankingClient) -> tuple[bool | None, str]:
     is_ready = client.is_ready()
     found = {True: "the service is ready", False: "not ready yet: wait and try again", None: "no route says so"}
     return is_ready, found[is_ready]
 
 
-def _model(client: RankingClient) -> tuple[bool | None, str]:
+def _check_model(client: RankingClient) -> tuple[bool | None, str]:
     if not client.endpoint.listing_urls:
         return None, f"{client.model}; this address lists no models"
     served = client.model_ids()
@@ -128,7 +128,7 @@ def _model(client: RankingClient) -> tuple[bool | None, str]:
     return False, f"{client.model} is not among {', '.join(served)}"
 
 
-def _ranking(client: RankingClient) -> tuple[bool | None, str]:
+def _check_ranking(client: RankingClient) -> tuple[bool | None, str]:
     ranked = client.rank(QUERY, PASSAGES)
     wrong, right = ranked.logits
     if right <= wrong:

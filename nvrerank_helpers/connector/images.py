@@ -21,7 +21,7 @@ def has_image(node: BaseNode) -> bool:
     return inside or (isinstance(node, ImageNode) and bool(node.image or node.image_path or node.image_url))
 
 
-def image_of(node: BaseNode) -> str:
+def encode_image(node: BaseNode) -> str:
     """Return the image of a node that `has_image`, as a data URL.
 
     A file is read only where an `ImageNode` names it itself, as `image_path`: metadata may come from anywhere.
@@ -38,7 +38,7 @@ def image_of(node: BaseNode) -> str:
         raise ValueError(f"its image cannot be sent: {error}") from None
 
 
-def without_image(node: BaseNode) -> BaseNode:
+def remove_image(node: BaseNode) -> BaseNode:
     """Return the node without the image in its metadata, whose text nobody wants to read."""
     metadata = {key: value for key, value in node.metadata.items() if key != KEY}
     return node.model_copy(update={"metadata": metadata})

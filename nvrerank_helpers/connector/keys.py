@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -21,15 +20,7 @@ _LINE = re.compile(r"\w+=nvapi-")  # of an .env file
 _given: dict[str, SecretStr] = {}  # by origin: keys that this process was given for an address, as by `connect`
 
 
-@dataclass(frozen=True)
-class Key:
-    """An API key, and whether it was found in the environment."""
-
-    secret: SecretStr
-    inherited: bool
-
-
-def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = os.environ) -> Key | None:
+def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = os.environ) -> SecretStr | None:
     """Return the key that was given, else the one in `NVIDIA_API_KEY`, without blanks or quotes around it, else None.
 
     Raises:
@@ -37,22 +28,22 @@ def find_key(given: str | SecretStr | None = None, environ: Mapping[str, str] = 
 
     Example:
         >>> find_key("nvapi-example")
-        Key(secret=SecretStr('**********'), inherited=False)
+        SecretStr('**********')
     """
-    raw = given.get_secret_value() if isinstance(given, SecretStr) else given
-    inherited = not (raw or "").strip()
-    text = _unquoted((environ.get(KEY_VARIABLE) or "") if inherited else str(raw))
+    raw, name = given.get_secret_value() if isinstance(given, SecretStr) else given or "", "The API key"
+    if not raw.strip():
+        raw, name = environ.get(KEY_VARIABLE, ""), KEY_VARIABLE
+    text = _strip_quotes(raw)
     if not text:
         return None
-    name = KEY_VARIABLE if inherited else "The API key"
     if _PLACEHOLDER.fullmatch(text):
         raise ValueError(f"{name} is a placeholder: put your own key in its place (made at build.nvidia.com).")
     if not text.isascii() or not text.isprintable() or " " in text or _LINE.match(text):
         raise ValueError(f"{name} contains blanks or characters that no key has: copy it again, alone.")
-    return Key(SecretStr(text), inherited)
+    return SecretStr(text)
 
 
-def _unquoted(text: str) -> str:
+def _strip_quotes(text: str) -> str:
     """Return a text without blanks and quotes around it: `docker --env-file` keeps the quotes of an .env file."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
@@ -60,7 +51,7 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def key_for(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None:
+def select_key(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None:
     """Return the key to send, or None: one from the environment goes to the API catalog, or to what plays it, only.
 
     Raises:
@@ -72,7 +63,7 @@ def key_for(target: Endpoint, given: str | SecretStr | None) -> SecretStr | None
             "An API key is required for NVIDIA's API catalog: set NVIDIA_API_KEY (made at build.nvidia.com), or give "
             "base_url of your own NIM. In the course, nvrerank_helpers.connect() starts a local stand-in."
         )
-    return key.secret if key else None
+    return key
 
 
 def remember_key(target: Endpoint, key: SecretStr) -> None:

@@ -13,18 +13,7 @@ DEFAULT_MODEL = "nvidia/llama-nemotron-rerank-vl-1b-v2"
 
 @dataclass(frozen=True)
 class HostedModel:
-    """A reranking model of NVIDIA's API catalog.
-
-    Attributes:
-        id: The `model` value of a request.
-        status: `live` (seen working), `retired` (answers 410 or 404), or `unknown`.
-        token_limit: Tokens of query and passage together; None where it isn't known.
-        images: Whether passages may be images; None where it isn't known.
-        source: Where the status comes from.
-        end_of_life: Date as `YYYY-MM-DD`, where it is known.
-        replacement: Id of the model to use instead.
-        address: The endpoint's whole URL, where it doesn't follow the naming rule.
-        passage_limit: Passages in one request.
+    """A reranking model of NVIDIA's API catalog. What isn't known is None.
 
     Example:
         A model of your own, or a correction, is one line:
@@ -34,20 +23,20 @@ class HostedModel:
         'https://ai.api.nvidia.com/v1/mine'
     """
 
-    id: str
-    status: Literal["live", "unknown", "retired"] = "unknown"
-    token_limit: int | None = None
-    images: bool | None = None
-    source: str = ""
-    end_of_life: str | None = None
-    replacement: str | None = None
-    address: str | None = None
-    passage_limit: int = MAX_PASSAGES
+    id: str  # the `model` of a request
+    status: Literal["live", "unknown", "retired"] = "unknown"  # seen working, or answers 410 or 404
+    token_limit: int | None = None  # of query and passage together
+    images: bool | None = None  # whether passages may be images
+    source: str = ""  # of the status
+    end_of_life: str | None = None  # as YYYY-MM-DD
+    replacement: str | None = None  # id of the model to use instead
+    address: str | None = None  # the endpoint's whole URL, where it doesn't follow the naming rule
+    passage_limit: int = MAX_PASSAGES  # in one request
 
     @property
     def url(self) -> str:
-        """Return the endpoint's whole URL; nothing is appended to it."""
-        return self.address or CATALOG_ADDRESS + hosted_path(self.id)
+        """The endpoint's whole URL; nothing is appended to it."""
+        return self.address or CATALOG_ADDRESS + build_catalog_path(self.id)
 
 
 # Statuses as they were known in November 2026. `unknown`: neither seen working nor known to be gone.
@@ -72,19 +61,19 @@ _MODELS = (
 CATALOG: dict[str, HostedModel] = {model.id: model for model in _MODELS}
 
 
-def hosted_path(model: str) -> str:
+def build_catalog_path(model: str) -> str:
     """Return the path at which the API catalog serves a model: the naming rule writes dots as underscores."""
     return f"/v1/retrieval/{model.replace('.', '_')}/reranking"
 
 
-def known(model: str) -> HostedModel:
+def find_model(model: str) -> HostedModel:
     """Return what the table knows about a model, or an entry by the naming rule."""
     return CATALOG.get(model, HostedModel(model))
 
 
 def check_status(model: str) -> None:
     """Raise `ModelRetired` for a hosted model that is known to be gone; warn of one that is not in the table."""
-    entry = known(model)
+    entry = find_model(model)
     if model not in CATALOG:
         warnings.warn(
             f"Unable to determine validity of {model}: it is not in the table of hosted models (connector.CATALOG). "

@@ -1,4 +1,4 @@
-"""From nodes to passages, and back to nodes that carry facts for display."""
+"""From nodes to passages, and back to nodes in their new order, with facts for display in their metadata."""
 
 import logging
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from .images import has_image, image_of, without_image
+from .images import encode_image, has_image, remove_image
 from .protocol import Passage
 
-FAILED = "rerank_failed"  # the metadata of a node whose call failed: the error's class
-SKIPPED = "rerank_skipped"  # the metadata of a node that could not be ranked: why not
+FAILED = "rerank_failed"  # metadata of a node whose call failed: the error's class
+SKIPPED = "rerank_skipped"  # metadata of a node that could not be ranked: the reason
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def check_arguments(nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | 
 
 @dataclass
 class Candidates:
-    """The nodes of a call as what is sent of them."""
+    """What is sent of the nodes of a call."""
 
     passages: list[Passage] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)  # the node that each passage comes from
@@ -64,7 +64,7 @@ def to_passage(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None)
     if not node.metadata and type(node) is TextNode and node.text.isascii() and not node.text.isspace() and node.text:
         return {"text": node.text}  # what nearly every node is, and by far the cheapest to see
     pictured = has_image(node)
-    text = (without_image(node) if pictured else node).get_content(metadata_mode=mode)
+    text = (remove_image(node) if pictured else node).get_content(metadata_mode=mode)
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -72,7 +72,7 @@ def to_passage(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None)
     passage: Passage = {"text": text} if text.strip() else {}
     if pictured and takes_images is not False:
         try:
-            passage["image"] = image_of(node)
+            passage["image"] = encode_image(node)
         except ValueError as error:
             if not passage:
                 raise
@@ -82,56 +82,42 @@ def to_passage(node: BaseNode, mode: MetadataMode, *, takes_images: bool | None)
     return passage
 
 
-def annotated(node: BaseNode, **facts: Any) -> BaseNode:
-    """Copy a node and add metadata that people see and models do not.
-
-    Args:
-        node: The node, left unchanged.
-        **facts: Metadata to add, such as a rank or a score.
-
-    Returns:
-        A copy whose new metadata is kept out of the text that is embedded or sent to a model.
+def add_metadata(node: BaseNode, **facts: Any) -> BaseNode:
+    """Return a copy of a node with more metadata, which is kept out of the text that models see.
 
     Example:
         >>> from llama_index.core.schema import TextNode
-        >>> copy = annotated(TextNode(text="two roads"), vector_rank=3)
+        >>> copy = add_metadata(TextNode(text="two roads"), vector_rank=3)
         >>> copy.metadata, copy.get_content("embed")
         ({'vector_rank': 3}, 'two roads')
     """
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, **facts},
-            "excluded_embed_metadata_keys": _extend(node.excluded_embed_metadata_keys, facts),
-            "excluded_llm_metadata_keys": _extend(node.excluded_llm_metadata_keys, facts),
-        }
-    )
+    update: dict[str, Any] = {"metadata": {**node.metadata, **facts}}
+    for name in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys"):
+        update[name] = list(dict.fromkeys([*getattr(node, name), *facts]))
+    return node.model_copy(update=update)
 
 
 def apply_order(nodes: Sequence[NodeWithScore], order: Sequence[tuple[int, float]]) -> list[NodeWithScore]:
     """Return copies of the nodes at some positions with their new scores, and where they came from in the metadata."""
-    best = [_ranked(nodes, position, score) for position, score in order]
+    best = [_copy_node(nodes, position, score) for position, score in order]
     for item in best:  # an earlier call may have failed on it
         item.node.metadata.pop(FAILED, None)
         item.node.metadata.pop(SKIPPED, None)
     return best
 
 
-def without_scores(nodes: Sequence[NodeWithScore], skipped: dict[int, str]) -> list[NodeWithScore]:
+def mark_skipped(nodes: Sequence[NodeWithScore], skipped: dict[int, str]) -> list[NodeWithScore]:
     """Return copies of the nodes that could not be ranked, with score None and the reason in the metadata."""
-    return [_ranked(nodes, position, None, **{SKIPPED: reason}) for position, reason in skipped.items()]
+    return [_copy_node(nodes, position, None, **{SKIPPED: reason}) for position, reason in skipped.items()]
 
 
 def in_first_stage_order(nodes: Sequence[NodeWithScore], top_n: int | None, error: Exception) -> list[NodeWithScore]:
     """Return copies of the first `top_n` nodes in their original order, marked with why they were not reranked."""
     facts = {FAILED: type(error).__name__}
-    return [_ranked(nodes, position, item.score, **facts) for position, item in enumerate(nodes[:top_n])]
+    return [_copy_node(nodes, position, item.score, **facts) for position, item in enumerate(nodes[:top_n])]
 
 
-def _ranked(nodes: Sequence[NodeWithScore], position: int, score: float | None, **facts: Any) -> NodeWithScore:
+def _copy_node(nodes: Sequence[NodeWithScore], position: int, score: float | None, **facts: Any) -> NodeWithScore:
     first = nodes[position]
-    node = annotated(first.node, first_stage_rank=position + 1, first_stage_score=first.score, **facts)
+    node = add_metadata(first.node, first_stage_rank=position + 1, first_stage_score=first.score, **facts)
     return NodeWithScore(node=node, score=score)
-
-
-def _extend(keys: list[str], facts: dict[str, Any]) -> list[str]:
-    return [*keys, *(fact for fact in facts if fact not in keys)]

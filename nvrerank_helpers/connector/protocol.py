@@ -35,20 +35,20 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A checked answer: one raw score for each passage, in the order in which they were sent."""
+class BatchScores:
+    """The checked answer to one request: one raw score for each passage, in the order in which they were sent."""
 
     logits: list[float]
     tokens: int = 0
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """The result of one call to `rank`.
+class RankResult:
+    """The result of a call, and what it cost.
 
     Attributes:
         logits: One raw score for each passage, in the order in which the passages were given.
-        tokens: Tokens that the service counted, 0 where it doesn't say.
+        tokens: Tokens that the service counted, 0 if it doesn't say.
         requests: Requests sent, retries not counted.
         retries: Requests that had to be sent again.
         seconds: Wall time of the call.
@@ -65,7 +65,7 @@ class Ranked:
     probabilities: bool = False
 
 
-def ranking_payload(model: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> dict[str, Any]:
+def build_nim_payload(model: str, query: str, passages: Sequence[Passage], truncate: Truncate | None) -> dict[str, Any]:
     """Build the body of a request to a NIM: the four documented fields and nothing else, since NIM 2 refuses any other.
 
     Without `truncate` the service chooses, and its default depends on the model.
@@ -74,17 +74,17 @@ def ranking_payload(model: str, query: str, passages: Sequence[Passage], truncat
     return payload | ({"truncate": truncate} if truncate else {})
 
 
-NIM = Dialect("NIM", ranking_payload, "rankings", "logit", logits=True)
+NIM = Dialect("NIM", build_nim_payload, "rankings", "logit", logits=True)
 
 
 def split(count: int, size: int) -> list[range]:
-    """Cut so many passages into batches of at most `size`, in order."""
+    """Divide `count` passages into batches of at most `size`, in order."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def join_answers(answers: Sequence[tuple[Answer, int]]) -> Ranked:
+def join_answers(answers: Sequence[tuple[BatchScores, int]]) -> RankResult:
     """Join the answers to consecutive batches, each with its number of retries."""
-    return Ranked(
+    return RankResult(
         logits=[logit for answer, _ in answers for logit in answer.logits],
         tokens=sum(answer.tokens for answer, _ in answers),
         requests=len(answers),
@@ -92,7 +92,7 @@ def join_answers(answers: Sequence[tuple[Answer, int]]) -> Ranked:
     )
 
 
-def parse_answer(body: bytes, count: int, dialect: Dialect = NIM) -> Answer:
+def parse_answer(body: bytes, count: int, dialect: Dialect = NIM) -> BatchScores:
     """Check the answer to a request of `count` passages and bring it into their order.
 
     Raises:
@@ -108,7 +108,7 @@ def parse_answer(body: bytes, count: int, dialect: Dialect = NIM) -> Answer:
         by_index = {}
     if len(rankings) != count or not _is_permutation(by_index, count) or not _are_finite(by_index.values()):
         raise InvalidAnswer(_what_is_wrong(rankings, count, dialect.score))
-    return Answer([float(by_index[index]) for index in range(count)], _count_tokens(answer))
+    return BatchScores([float(by_index[index]) for index in range(count)], _count_tokens(answer))
 
 
 def _is_permutation(indices: Collection[Any], count: int) -> bool:
@@ -149,15 +149,10 @@ def argsort_descending(logits: Sequence[float]) -> list[int]:
 
 
 def sigmoid(logit: float, scale: float = 1.0) -> float:
-    """Map a logit to a number from 0 to 1; the order stays.
+    """Map a logit to a number from 0 to 1: 1 / (1 + exp(-logit / scale)). The order stays.
 
-    Args:
-        logit: A raw score.
-        scale: What the logit is divided by first. NVIDIA's RAG blueprint divides by 10; a threshold for one scale
-            means nothing for another.
-
-    Returns:
-        1 / (1 + exp(-logit / scale)). It isn't a calibrated probability: NVIDIA publishes no calibration.
+    NVIDIA's RAG blueprint takes a scale of 10; a threshold for one scale means nothing for another. The result isn't a
+    calibrated probability: NVIDIA publishes no calibration.
 
     Example:
         >>> round(sigmoid(-1.24), 2), round(sigmoid(-1.24, scale=10), 2)
@@ -170,7 +165,7 @@ def sigmoid(logit: float, scale: float = 1.0) -> float:
     return small / (1 + small)
 
 
-def to_scores(ranked: Ranked, transform: Literal["sigmoid"] | None, scale: float) -> list[float]:
+def to_scores(ranked: RankResult, transform: Literal["sigmoid"] | None, scale: float) -> list[float]:
     """Return the scores that callers see; probabilities stay what they are, unless another scale is asked for."""
     if transform is None or (ranked.probabilities and scale == 1):
         return ranked.logits

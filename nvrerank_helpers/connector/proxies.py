@@ -23,16 +23,6 @@ class Proxy:
         scheme, _, rest = self.url.partition("://")
         return f"{self.variable} ({scheme}://{rest.rpartition('@')[2]})"
 
-    @property
-    def scheme(self) -> str:
-        """How the proxy is spoken to: http, https, socks5 and so on."""
-        return self.url.partition("://")[0].lower()
-
-    @property
-    def has_credentials(self) -> bool:
-        """Whether the URL contains a login, which a library may quote in part."""
-        return "@" in self.url
-
 
 def find_proxy(url: str) -> Proxy | None:
     """Return the proxy to reach an address through; None means directly.

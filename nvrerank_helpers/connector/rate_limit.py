@@ -1,4 +1,4 @@
-"""Staying under a rate limit: whoever sends a request books the next free slot, and waits for it or does not begin."""
+"""A client-side rate limit: each request books the next free slot, and waits for it or isn't sent."""
 
 import threading
 import time
@@ -12,14 +12,14 @@ from .errors import RateLimited
 class RateLimit:
     """At most N requests per interval, for all who share the object: threads, event loops and rerankers.
 
-    Slots are booked in the order of asking, so nobody is overtaken, and at most `requests` begin in any interval of
-    `seconds`. The object counts in its own process: several processes under one limit get a share each.
+    Slots are given in the order of asking. The object counts in its own process: give each of several processes under
+    one limit a share of it.
 
     Args:
-        requests: How many requests, at least 1. Users report 40 a minute on the API catalog's free tier; a little
-            less leaves room for differences in the way to the service.
+        requests: How many requests, at least 1. Users report 40 a minute on the API catalog's free tier; set a little
+            less, since requests don't arrive as evenly as they are sent.
         seconds: Length of the interval, more than 0.
-        clock: Returns the time in seconds; it may begin anywhere and never runs backwards.
+        clock: Returns a time in seconds that never runs backwards.
 
     Raises:
         ValueError: One of the numbers is too small.

@@ -1,4 +1,4 @@
-"""Text of other people's making, fit for an exception, a terminal and a log: no control characters, no API key."""
+"""Makes foreign text fit for an exception, a terminal and a log: no control characters, no API key."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""What comes back from a service, or why nothing did: one form for every HTTP client."""
+"""The answer of a service, or why there is none, in one form for every HTTP client."""
 
 import re
 import zlib
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .advice import advise
 from .endpoints import Endpoint, Route
-from .errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable, StatusError, status_error
+from .errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable, StatusError, make_status_error
 from .proxies import Proxy
 from .redaction import printable
 
@@ -72,16 +72,16 @@ async def read_body(parts: AsyncIterator[bytes], encoding: str = "") -> bytes:
     return reader.finish()
 
 
-def reply_error(reply: Reply) -> StatusError:
+def make_reply_error(reply: Reply) -> StatusError:
     """Turn an answer with an error status into the error to raise; a redirect is one."""
     request_id = reply.headers.get("nvcf-reqid") or reply.headers.get("x-request-id")
-    error = status_error(reply.status, reply.body, request_id=printable(request_id, 128) if request_id else None)
+    error = make_status_error(reply.status, reply.body, request_id=printable(request_id, 128) if request_id else None)
     if location := reply.headers.get("location"):
         error.args = (f"{error.args[0]}; it redirects to {printable(location)}",)
     return error
 
 
-def transport_error(
+def make_transport_error(
     error: BaseException, seconds: float, *, hosted: bool, dialect: Route = "ranking", proxy: Proxy | None = None
 ) -> RerankError:
     """Turn what an HTTP client raised into the error to raise.
@@ -89,12 +89,13 @@ def transport_error(
     Classes are recognized by name, so that httpx, httpx2 and aiohttp are treated alike and none is imported for it.
 
     Example:
-        >>> transport_error(TimeoutError(), 2, hosted=False).args[0]
+        >>> make_transport_error(TimeoutError(), 2, hosted=False).args[0]
         'The reranking service did not answer within 2 seconds'
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     said = _SSL_SETTING.sub("", printable(str(error)))
-    cause = type(error).__name__ if not said or (proxy and proxy.has_credentials) else said
+    # A library may quote a part of the login in the URL of a proxy.
+    cause = type(error).__name__ if not said or (proxy and "@" in proxy.url) else said
     if names & {"TimeoutException", "TimeoutError"}:
         return RerankTimeout(f"The reranking service did not answer within {seconds:g} seconds")
     found: RerankError

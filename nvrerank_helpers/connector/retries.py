@@ -1,4 +1,4 @@
-"""Which faults pass, how long to wait before each try, and when to stop trying."""
+"""Which faults are worth another try, how long to wait before it, and when to stop."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from .errors import PassageTooLong, RerankError, RerankTimeout, ServiceUnreachable
-from .replies import Reply, reply_error
+from .replies import Reply, make_reply_error
 
 # 425, 499 and 520 to 524 come from proxies and gateways whose service was gone or slow for a moment.
 PASSING_STATUS = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -32,10 +32,10 @@ async def send_with_retries(send: Callable[[], Awaitable[Reply]], max_retries: i
         else:
             if reply.status not in PASSING_STATUS:
                 return reply, retries
-            error = reply_error(reply)
+            error = make_reply_error(reply)
             if isinstance(error, PassageTooLong):  # llama.cpp says so with 500
                 return reply, retries
-            asked = requested_wait(reply)
+            asked = parse_retry_after(reply)
             wait = backoff(retries) if asked is None else asked
         if retries == max_retries:
             raise error
@@ -51,7 +51,7 @@ def backoff(retries: int) -> float:
     return min(FIRST_WAIT * 2.0 ** min(retries, 10), LONGEST_WAIT) * random.random()  # noqa: S311 (no secret depends on it)
 
 
-def requested_wait(reply: Reply) -> float | None:
+def parse_retry_after(reply: Reply) -> float | None:
     """Return the seconds that `Retry-After` asks for; None where it isn't there or is neither seconds nor a date."""
     header = reply.headers.get("retry-after", "").strip()
     try:

@@ -1,4 +1,4 @@
-"""What a client has learned about the service that it asks: its models, its dialect, its limits, its kind of scores."""
+"""What a client has learned about its service: models, dialect, limits, kind of scores."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,11 +25,7 @@ class ServiceFacts:
         self.dialect: Dialect = COHERE if endpoint.dialect == "rerank" else NIM
 
     async def list_models(self, exchange: Exchange, max_retries: int | None = None) -> Listing:
-        """Ask the service what it has, at every place where one may say so.
-
-        Raises:
-            RerankError: No place gave a list; the error is that of the first one.
-        """
+        """Ask every URL that may list models; raises the error of the first if none of them does."""
         asked = [self._read_listing(exchange, url, max_retries) for url in self._endpoint.listing_urls]
         found = await asyncio.gather(*asked, return_exceptions=True)
         for listing in found:
@@ -52,11 +48,7 @@ class ServiceFacts:
         return listing
 
     async def look(self, exchange: Exchange, model: str) -> None:
-        """Look at the service once, before the first ranking; one that has no list is taken as it is.
-
-        Raises:
-            NotFound: It has a list, and the model is not in it.
-        """
+        """Look at the service once, before the first ranking; raises `NotFound` if it has a list without the model."""
         if self._looked:
             return
         listing = self._listing or await self._search_together(exchange)
@@ -81,11 +73,11 @@ class ServiceFacts:
     async def _find_listing(self, exchange: Exchange) -> Listing | None:
         try:
             return await self.list_models(exchange, max_retries=0)
-        except RerankError:
+        except (RerankError, TimeoutError):  # the call itself notices that its time is over
             return None
 
     def learn(self, error: RerankError, spoken: Dialect) -> bool:
-        """Return whether a refusal of what was spoken gave away another dialect, so that it is worth asking again."""
+        """Return whether a refusal showed that the service has another dialect, so that it is worth asking again."""
         if spoken is COHERE and is_tei_refusal(error.status or 0, error.detail or ""):
             self.dialect = TEI
             return True
@@ -97,10 +89,9 @@ class ServiceFacts:
         return min(most, limit) if limit else most
 
     def are_probabilities(self, scores: Sequence[float]) -> bool:
-        """Return whether scores are from 0 to 1 already.
+        """Return whether scores are from 0 to 1; a service that has once sent another number sends logits.
 
-        vLLM's and Cohere's are, LiteLLM passes on what the service behind it sends, under the same name. A service
-        that has once sent a number outside of 0 to 1 sends logits.
+        vLLM's and Cohere's are. LiteLLM passes on what the service behind it sends, under the same name.
         """
         if self.dialect.logits:
             return False

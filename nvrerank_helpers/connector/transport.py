@@ -15,8 +15,8 @@ import aiohttp
 import httpx
 from pydantic import SecretStr
 
-from .background import BackgroundLoop, background
-from .endpoints import origin_of
+from .background import BackgroundLoop, get_background_loop
+from .endpoints import get_origin
 from .given_clients import SyncClientTransport
 from .proxies import Proxy, find_proxy
 from .replies import HEADERS, Reply, read_body
@@ -40,7 +40,7 @@ class _Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
 
-class OwnTransport:
+class AiohttpTransport:
     """One pool of connections on the background loop, opened with the first request, anew after a fork or `aclose`."""
 
     def __init__(self) -> None:
@@ -52,15 +52,15 @@ class OwnTransport:
     async def send(self, method: str, url: str, content: bytes | None, key: SecretStr | None, seconds: float) -> Reply:
         """Send a request; the seconds are for connecting and for each wait for data."""
         proxy = self.proxy(url)
-        if proxy and proxy.scheme.startswith("socks"):
-            if self._home is not background():  # also after a fork, which shares sockets with the parent
-                self._home, self._socks = background(), None
+        if proxy and proxy.url.lower().startswith("socks"):
+            if self._home is not get_background_loop():  # also after a fork, which shares sockets with the parent
+                self._home, self._socks = get_background_loop(), None
             self._socks = self._socks or SyncClientTransport(
                 httpx.Client(proxy=proxy.url, trust_env=False, verify=_ssl_context())
             )
             return await self._socks.send(method, url, content, key, seconds)
         limits = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-        session = self._session if self._session and self._home is background() else self._open(url)
+        session = self._session if self._session and self._home is get_background_loop() else self._open(url)
         headers = HEADERS | {"Authorization": f"Bearer {key.get_secret_value()}"} if key else HEADERS
         async with session.request(
             method,
@@ -76,13 +76,13 @@ class OwnTransport:
 
     def proxy(self, url: str) -> Proxy | None:
         """Return the proxy for a URL; the environment is read once for each host."""
-        origin = origin_of(url)
+        origin = get_origin(url)
         if origin not in self._proxies:
             self._proxies[origin] = find_proxy(url)
         return self._proxies[origin]
 
     def _open(self, url: str) -> aiohttp.ClientSession:
-        home = background()
+        home = get_background_loop()
         secure = _ssl_context() if url.startswith("https:") or self.proxy(url) else True
         self._session = session = aiohttp.ClientSession(
             connector=_Connector(limit=0, ssl=secure),
@@ -90,7 +90,7 @@ class OwnTransport:
             auto_decompress=False,
         )
         self._home = home
-        home.opened[session] = session.close
+        home.opened.add(session)
         weakref.finalize(self, _close_later, home, session).atexit = False
         return session
 
@@ -100,7 +100,7 @@ class OwnTransport:
         if self._socks:
             self._socks.close()
             self._socks = None
-        if home and session and home is background():
+        if home and session and home is get_background_loop():
             await home.close(session)
 
 
@@ -110,7 +110,7 @@ async def _parts(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 def _close_later(home: BackgroundLoop, session: aiohttp.ClientSession) -> None:
-    if home is background() and not home.loop.is_closed():
+    if home is get_background_loop() and not home.loop.is_closed():
         asyncio.run_coroutine_threadsafe(home.close(session), home.loop)
 
 

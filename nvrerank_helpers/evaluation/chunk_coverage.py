@@ -1,4 +1,4 @@
-"""Judgments carried over to other chunks: what counts is how much of the judged text a reader would get to see."""
+"""Judgments carried over to other chunks: how much of the judged text does a reader get to see?"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,14 @@ import pandas as pd
 from llama_index.core.schema import BaseNode
 
 from nvrerank_helpers.evaluation.measures import ANSWER, Run
-from nvrerank_helpers.pydocs import Question, body
+from nvrerank_helpers.pydocs import Question, strip_title
 
 PIECE = 100  # characters: about a sentence and a half
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part stands in its text, in characters without white space, which splitting may change.
+    """Where a part is in its text, in characters without white space, because splitting may change the white space.
 
     Attributes:
         text: Name of the text.
@@ -28,30 +28,27 @@ class Place:
     end: int
 
 
-def places(nodes: Iterable[BaseNode]) -> dict[str, Place]:
-    r"""Say where each part stands in its text.
+def locate_chunks(nodes: Iterable[BaseNode]) -> dict[str, Place]:
+    r"""Find where each part is in its text; the title line doesn't count.
 
     Args:
-        nodes: All parts of each text, in order, as `pydocs.load_passages` gives them: id `name`, `name#2`, …
-
-    Returns:
-        Node id to its place; the title line counts as no part of the text.
+        nodes: All parts of each text, in order, as `pydocs.load_passages` returns them: `name`, `name#2`, …
 
     Example:
         >>> from llama_index.core.schema import TextNode
-        >>> places([TextNode(id_="poem", text="poem\ntwo roads"), TextNode(id_="poem#2", text="poem\ndiverged")])
+        >>> locate_chunks([TextNode(id_="poem", text="poem\ntwo roads"), TextNode(id_="poem#2", text="poem\ndiverged")])
         {'poem': Place(text='poem', start=0, end=8), 'poem#2': Place(text='poem', start=8, end=16)}
     """
     found, ends = {}, Counter[str]()
     for node in nodes:
         name = node.node_id.partition("#")[0]
         start = ends[name]
-        ends[name] += len("".join(body(node.get_content()).split()))
+        ends[name] += len("".join(strip_title(node.get_content()).split()))
         found[node.node_id] = Place(name, start, ends[name])
     return found
 
 
-def seen_text(
+def measure_coverage(
     run: Run,
     questions: Sequence[Question],
     *,
@@ -59,49 +56,47 @@ def seen_text(
     passages: Iterable[BaseNode],
     budget: int = 5000,
 ) -> pd.DataFrame:
-    """Measure how much of the judged text stands in the first characters of each ranking.
+    """Measure how much of the judged text is in the first characters of each ranking.
 
-    Chunks of all sizes get the same room, so their rankings can be compared. A judged passage counts for what is seen
-    of it; parts that overlap count once.
+    Chunks of all sizes get the same room, so you can compare their rankings. Each judged passage counts for the part
+    that is seen; text that is seen twice counts once.
 
     Args:
         run: The ranked chunks of every question.
         questions: The judgments, of passages.
         chunks: The chunks that were ranked: all parts of their texts, in order.
         passages: The passages that were judged: all parts of the same texts, in order.
-        budget: Characters that are read of each ranking, white space and titles not counted; at least 1.
+        budget: Characters that are read of each ranking, without white space and titles; at least 1.
 
     Returns:
-        One row a question: `judged text` (0 to 1: characters seen, each times its grade, divided by the most that the
-        room could hold), `half an answer` and `a piece` (1 where half of a passage of grade 3 is seen, or 100
+        A row for each question: `judged text` (0 to 1: characters seen, each times its grade, divided by the most that
+        fits into the budget), `half an answer` and `a piece` (1 if half of a passage of grade 3 is seen, or 100
         characters of it, else 0).
 
     Raises:
-        KeyError: A ranked chunk is not among the chunks, or a judged passage not among the passages.
+        KeyError: A ranked chunk isn't among the chunks, or a judged passage isn't among the passages.
         ValueError: `budget` is below 1.
-
-    Example:
-        >>> seen_text(small, questions, chunks=chunks, passages=nodes).mean()  # doctest: +SKIP
     """
     if budget < 1:
         raise ValueError(f"budget must be at least 1, not {budget}.")
-    of_chunks, of_passages = places(chunks), places(passages)
+    of_chunks, of_passages = locate_chunks(chunks), locate_chunks(passages)
     rows = {}
     for question in questions:
-        seen = _first([of_chunks[id_] for id_ in run.ranked[question.id]], budget)
+        seen = _read_first([of_chunks[id_] for id_ in run.ranked[question.id]], budget)
         judged = {of_passages[id_]: grade for id_, grade in question.relevant.items()}
-        shown = {place: _overlap(place, seen) for place in judged}
+        shown = {place: _count_overlap(place, seen) for place in judged}
+        gain = sum(shown[place] * grade for place, grade in judged.items())
         answers = [place for place, grade in judged.items() if grade == ANSWER]
         rows[question.id] = {
-            "judged text": sum(shown[place] * grade for place, grade in judged.items()) / _most(judged, budget),
+            "judged text": gain / _compute_best_gain(judged, budget),
             "half an answer": float(any(2 * shown[place] >= place.end - place.start for place in answers)),
             "a piece": float(any(shown[place] >= min(PIECE, place.end - place.start) for place in answers)),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _first(ranked: Sequence[Place], budget: int) -> list[Place]:
-    """Return what is seen of a ranking, the last part cut to the room that is left."""
+def _read_first(ranked: Sequence[Place], budget: int) -> list[Place]:
+    """Return the chunks that fit, the last one cut to the room that is left."""
     seen = []
     for place in ranked:
         end = min(place.end, place.start + budget)
@@ -110,7 +105,7 @@ def _first(ranked: Sequence[Place], budget: int) -> list[Place]:
     return seen
 
 
-def _overlap(wanted: Place, seen: Iterable[Place]) -> int:
+def _count_overlap(wanted: Place, seen: Iterable[Place]) -> int:
     characters: set[int] = set()
     for place in seen:
         if place.text == wanted.text:
@@ -118,8 +113,8 @@ def _overlap(wanted: Place, seen: Iterable[Place]) -> int:
     return len(characters)
 
 
-def _most(judged: dict[Place, int], budget: int) -> float:
-    """Return the gain of the best that fits: the highest grades first."""
+def _compute_best_gain(judged: dict[Place, int], budget: int) -> float:
+    """Return the highest gain that fits: the highest grades first."""
     gain = 0
     for place, grade in sorted(judged.items(), key=lambda item: -item[1]):
         taken = min(budget, place.end - place.start)

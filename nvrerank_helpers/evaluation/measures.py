@@ -1,4 +1,4 @@
-"""Runs and judgments in, measures out; the measures themselves are `ir_measures`'."""
+"""Runs and judgments to measures. The measures themselves come from `ir_measures`."""
 
 import re
 import time
@@ -14,10 +14,10 @@ from ir_measures import RR, R, Success, nDCG
 from llama_index.core.schema import BaseNode, NodeWithScore
 from tqdm.auto import tqdm
 
-from nvrerank_helpers.pydocs import Question, body
+from nvrerank_helpers.pydocs import Question, strip_title
 
 MEASURES = {"nDCG@10": nDCG @ 10, "MRR@10": RR @ 10, "hit@1": Success @ 1, "recall@50": R @ 50}
-ANSWER = 3  # the grade of a passage that answers the question by itself
+ANSWER = 3  # the grade of a passage that answers the question on its own
 UNDERLINE = re.compile(r"([*=~-])\1{3,} ")  # of headings, in the language reference
 MILLISECONDS = "milliseconds per question"
 
@@ -29,7 +29,7 @@ class Run:
     """What one system found for every question.
 
     Attributes:
-        system: Name of the system.
+        system: Its name.
         ranked: Question id to passage ids, best first.
         seconds: Wall time of each question.
     """
@@ -39,33 +39,29 @@ class Run:
     seconds: list[float]
 
 
-def present(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[list[Question], int]:
+def fit_judgments(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[list[Question], int]:
     """Fit the judgments to the passages that this version of Python has.
 
-    A judged part of a long text that has another number here is found by its first words.
-
-    Args:
-        questions: The judged questions.
-        nodes: The passages that can be found.
+    A judged part of a long text may have another number here; it is found by its first words.
 
     Returns:
-        The questions, each with only those judgments whose passage exists, without the questions that keep none or
-        had none (nothing in the corpus answers them); and the number of judgments that were left out.
+        The questions with the judgments whose passage exists, and the number of judgments that were dropped. A question
+        without any judgment left is dropped too, as are those that nothing in the corpus answers.
 
     Example:
         >>> from llama_index.core.schema import TextNode
         >>> nodes = [TextNode(id_="a", text="two roads")]
-        >>> present([Question("q1", "which way?", "test", {"a": 3, "gone": 2})], nodes)[1]
+        >>> fit_judgments([Question("q1", "which way?", "test", {"a": 3, "gone": 2})], nodes)[1]
         1
     """
     texts: dict[str, dict[str, str]] = defaultdict(dict)  # name of a text to its parts
     for node in nodes:
-        texts[node.node_id.partition("#")[0]][node.node_id] = body(node.get_content())
+        texts[node.node_id.partition("#")[0]][node.node_id] = strip_title(node.get_content())
     kept, lost = [], 0
     for question in questions:
         relevant: dict[str, int] = {}
         for id_, grade in question.relevant.items():
-            here = _located(id_, question.begins.get(id_, ""), texts[id_.partition("#")[0]])
+            here = _locate(id_, question.begins.get(id_, ""), texts[id_.partition("#")[0]])
             if here:
                 relevant[here] = max(grade, relevant.get(here, 0))
             else:
@@ -75,44 +71,31 @@ def present(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> tuple[l
     return kept, lost
 
 
-def answered(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> list[Question]:
-    """Keep the questions that these passages answer, with the judgments of these passages.
-
-    Args:
-        questions: The judged questions.
-        nodes: The passages that can be found, for example those of one source.
-
-    Returns:
-        The questions that keep a passage of grade 3.
+def keep_answered(questions: Iterable[Question], nodes: Iterable[BaseNode]) -> list[Question]:
+    """Keep the questions that these passages answer (grade 3), with the judgments of these passages.
 
     Example:
-        >>> answered([Question("q1", "which way?", "test", {"gone": 3})], [])
+        >>> keep_answered([Question("q1", "which way?", "test", {"gone": 3})], [])
         []
     """
-    return [question for question in present(questions, nodes)[0] if ANSWER in question.relevant.values()]
+    return [question for question in fit_judgments(questions, nodes)[0] if ANSWER in question.relevant.values()]
 
 
-def _located(id_: str, begins: str, parts: dict[str, str]) -> str | None:
-    """Find a judged passage among the parts of its text: under its id, or where its first words are."""
+def _locate(id_: str, begins: str, parts: dict[str, str]) -> str | None:
+    """Find a judged passage among the parts of its text, by its id or by its first words."""
     if not begins:
         return id_ if id_ in parts else None
     under_its_id_first = sorted(parts, key=lambda part: part != id_)
     return next((part for part in under_its_id_first if begins in parts[part]), None)
 
 
-def run(system: str, search: Search, questions: Sequence[Question]) -> Run:
-    """Ask a system every question, one after the other, and time each.
+def run_search(system: str, search: Search, questions: Sequence[Question]) -> Run:
+    """Ask a system all questions, sequentially, and time each one.
 
     Args:
-        system: Name of the system.
-        search: Takes the question's text and returns nodes, best first.
+        system: Its name.
+        search: Takes the text of a question and returns nodes, best first.
         questions: What to ask.
-
-    Returns:
-        The run.
-
-    Example:
-        >>> run("bm25", hybrid.retrievers["bm25"].retrieve, questions)  # doctest: +SKIP
     """
     result = Run(system, {}, [])
     for question in tqdm(questions, desc=system, unit="question", leave=False):
@@ -124,67 +107,50 @@ def run(system: str, search: Search, questions: Sequence[Question]) -> Run:
 
 
 def measure(runs: Iterable[Run], questions: Sequence[Question]) -> pd.DataFrame:
-    """Compute the mean of every measure for every run.
+    """Compute the mean of each measure for each run.
 
     nDCG@10 takes the grade itself as gain, as trec_eval does; the other measures count every judged passage as
-    relevant. A question for which a system found nothing counts as 0; one without any relevant passage is left out,
-    because every ranking is as good as any other for it.
-
-    Args:
-        runs: One run a system, all over the same questions.
-        questions: The judgments.
+    relevant. A question for which a system found nothing counts as 0. A question without a relevant passage is left
+    out, because every ranking is equally good for it.
 
     Returns:
-        One row a system, in the given order; the columns are `nDCG@10`, `MRR@10`, `hit@1`, `recall@50` (each 0 to 1)
-        and the median of the milliseconds per question.
-
-    Example:
-        >>> table = measure([bm25_run, reranked_run], questions)  # doctest: +SKIP
-        >>> table.loc["reranked", "nDCG@10"]  # doctest: +SKIP
+        A row for each run; the columns are `nDCG@10`, `MRR@10`, `hit@1`, `recall@50` (each 0 to 1) and the median of
+        the milliseconds per question.
     """
     rows = {}
     for one in runs:
-        means = ir_measures.calc_aggregate(MEASURES.values(), _judgments(questions), _scored(one))
+        means = ir_measures.calc_aggregate(MEASURES.values(), _collect_judgments(questions), _score_by_rank(one))
         rows[one.system] = {name: means[measure] for name, measure in MEASURES.items()}
         rows[one.system][MILLISECONDS] = median(one.seconds) * 1000
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system")
 
 
 def measure_each(run: Run, questions: Sequence[Question], name: str = "nDCG@10") -> "pd.Series[float]":
-    """Compute one measure for every question of a run.
-
-    Args:
-        run: What a system found.
-        questions: The judgments.
-        name: One of the columns of `measure`.
+    """Compute one measure, a column of `measure`, for each question of a run.
 
     Returns:
-        The values, 0 to 1, by question id, in the order of the questions, without those that have no relevant passage.
-
-    Example:
-        >>> (measure_each(reranked, questions) - measure_each(fused, questions)).sort_values()  # doctest: +SKIP
+        Values from 0 to 1 by question id, in the order of the questions, without those that have no relevant passage.
     """
-    judgments = _judgments(questions)
-    values = {found.query_id: found.value for found in ir_measures.iter_calc([MEASURES[name]], judgments, _scored(run))}
+    judgments = _collect_judgments(questions)
+    values = {
+        found.query_id: found.value for found in ir_measures.iter_calc([MEASURES[name]], judgments, _score_by_rank(run))
+    }
     return pd.Series({id_: values[id_] for id_ in judgments}, name=run.system, dtype=float)
 
 
-def side_by_side(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]) -> pd.DataFrame:
-    """Show two orders of the same nodes in one table, the new order first.
+def compare_orders(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]) -> pd.DataFrame:
+    """Show two orders of the same nodes in one table, sorted by the new order.
 
     Args:
-        before: The nodes in their first order, best first.
-        after: The nodes in their new order, best first; all of them are in `before`.
+        before: The nodes in their old order, best first.
+        after: The same nodes, or some of them, in their new order.
 
     Returns:
-        One row a node of `after`, with the columns `after` and `before` (ranks from 1), `move` (▲ up, ▼ down, =
-        stayed), `passage` (id), `score before` and `logit`.
+        A row for each node of `after`, with the columns `after` and `before` (ranks from 1), `move` (▲ up, ▼ down, =
+        unchanged), `passage` (id), `score before` and `logit`.
 
     Raises:
-        ValueError: `after` holds a node that `before` does not.
-
-    Example:
-        >>> side_by_side(fused, reranked)  # doctest: +SKIP
+        ValueError: `after` contains a node that isn't in `before`.
     """
     old = {found.node_id: (rank, found.score) for rank, found in enumerate(before, 1)}
     new = [found.node_id for found in after if found.node_id not in old]
@@ -194,7 +160,7 @@ def side_by_side(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]
         {
             "after": rank,
             "before": old[found.node_id][0],
-            "move": _move(old[found.node_id][0], rank),
+            "move": _describe_move(old[found.node_id][0], rank),
             "passage": found.node_id,
             "score before": old[found.node_id][1],
             "logit": found.score,
@@ -205,7 +171,7 @@ def side_by_side(before: Sequence[NodeWithScore], after: Sequence[NodeWithScore]
     return pd.DataFrame(rows, columns=columns).set_index("after")
 
 
-def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> pd.DataFrame:
+def show_grades(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> pd.DataFrame:
     """Show the first nodes of a list with their grades.
 
     Args:
@@ -214,18 +180,15 @@ def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> 
         top: How many nodes to show.
 
     Returns:
-        One row a node, with the columns `rank`, `grade` (0 where it was not judged relevant), `passage` (id), `begins`
+        A row for each node, with the columns `rank`, `grade` (0 if it wasn't judged relevant), `passage` (id), `begins`
         (the first words) and `score`.
-
-    Example:
-        >>> judged(hybrid.retrieve(question.text), question)  # doctest: +SKIP
     """
     rows = [
         {
             "rank": rank,
             "grade": question.relevant.get(item.node_id, 0),
             "passage": item.node_id,
-            "begins": shorten(UNDERLINE.sub("", body(item.node.get_content())), 60, placeholder=" …"),
+            "begins": shorten(UNDERLINE.sub("", strip_title(item.node.get_content())), 60, placeholder=" …"),
             "score": item.score,
         }
         for rank, item in enumerate(found[:top], 1)
@@ -233,16 +196,16 @@ def judged(found: Sequence[NodeWithScore], question: Question, top: int = 5) -> 
     return pd.DataFrame(rows, columns=["rank", "grade", "passage", "begins", "score"]).set_index("rank")
 
 
-def _move(old: int, new: int) -> str:
+def _describe_move(old: int, new: int) -> str:
     if old == new:
         return "="
     return f"▲ {old - new}" if new < old else f"▼ {new - old}"
 
 
-def _judgments(questions: Iterable[Question]) -> dict[str, dict[str, int]]:
+def _collect_judgments(questions: Iterable[Question]) -> dict[str, dict[str, int]]:
     return {question.id: question.relevant for question in questions if question.relevant}
 
 
-def _scored(one: Run) -> dict[str, dict[str, float]]:
+def _score_by_rank(one: Run) -> dict[str, dict[str, float]]:
     # trec_eval sorts by score and breaks ties by id: the negative rank as score keeps the order that was found.
     return {question: {id_: -rank for rank, id_ in enumerate(ids)} for question, ids in one.ranked.items()}

@@ -1,4 +1,4 @@
-"""Pools: the passages that are read for judging, and what a smaller pool would have done to the judgments."""
+"""Pools: the passages that are read for judging, and what a smaller pool would do to the judgments."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +9,8 @@ from nvrerank_helpers.pydocs import Question
 Pool = Mapping[str, set[str]]
 
 
-def pool(runs: Iterable[Run], depth: int = 20) -> dict[str, set[str]]:
-    """Collect the first passages of several systems: what somebody would read to judge a question.
+def pool_passages(runs: Iterable[Run], depth: int = 20) -> dict[str, set[str]]:
+    """Collect the first passages of several systems: what somebody reads to judge each question.
 
     Args:
         runs: The systems, all over the same questions.
@@ -20,7 +20,7 @@ def pool(runs: Iterable[Run], depth: int = 20) -> dict[str, set[str]]:
         Question id to passage ids.
 
     Example:
-        >>> sorted(pool([Run("s", {"q": ["a", "b", "c"]}, []), Run("t", {"q": ["b", "d"]}, [])], depth=2)["q"])
+        >>> sorted(pool_passages([Run("s", {"q": ["a", "b", "c"]}, []), Run("t", {"q": ["b", "d"]}, [])], depth=2)["q"])
         ['a', 'b', 'd']
     """
     pooled: dict[str, set[str]] = {}
@@ -30,18 +30,11 @@ def pool(runs: Iterable[Run], depth: int = 20) -> dict[str, set[str]]:
     return pooled
 
 
-def within(questions: Iterable[Question], pooled: Pool) -> list[Question]:
-    """Keep the judgments of those passages that are in a pool, as if nothing else had been read.
-
-    Args:
-        questions: The judged questions.
-        pooled: Question id to passage ids.
-
-    Returns:
-        All questions; some may be left without a relevant passage.
+def restrict_to_pool(questions: Iterable[Question], pooled: Pool) -> list[Question]:
+    """Keep only the judgments of pooled passages; some questions may lose all their relevant passages.
 
     Example:
-        >>> within([Question("q", "which way?", "test", {"a": 3, "z": 2})], {"q": {"a", "b"}})[0].relevant
+        >>> restrict_to_pool([Question("q", "which way?", "test", {"a": 3, "z": 2})], {"q": {"a", "b"}})[0].relevant
         {'a': 3}
     """
     return [
@@ -52,22 +45,19 @@ def within(questions: Iterable[Question], pooled: Pool) -> list[Question]:
     ]
 
 
-def unread(run: Run, pooled: Pool, first: int = 10) -> float:
-    """Compute which share of a system's first passages nobody would have read.
+def measure_unread(run: Run, pooled: Pool, first: int = 10) -> float:
+    """Compute the share of a system's first passages that nobody read, because no pooled system found them.
 
     Args:
         run: What the system found.
         pooled: Question id to passage ids.
         first: How many passages of each list count.
 
-    Returns:
-        A share, 0 to 1.
-
     Raises:
         ValueError: The run found nothing.
 
     Example:
-        >>> unread(Run("s", {"q": ["a", "z"]}, []), {"q": {"a", "b"}})
+        >>> measure_unread(Run("s", {"q": ["a", "z"]}, []), {"q": {"a", "b"}})
         0.5
     """
     seen: Sequence[bool] = [id_ in pooled[question] for question, ids in run.ranked.items() for id_ in ids[:first]]

@@ -1,4 +1,4 @@
-"""Is a difference between two systems real, and how many questions would show it?"""
+"""Is the difference between two systems real, and how many questions would show it?"""
 
 import math
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ WORST = ("change", "question", "best passage", "before", "after", "now first", "
 
 @dataclass(frozen=True)
 class Comparison:
-    """The mean difference of two systems over the same questions.
+    """The mean difference between two systems over the same questions.
 
     Attributes:
         measure: Which measure was compared.
-        difference: Mean over the questions of the value after less the value before.
+        difference: Mean of the value after minus the value before.
         low: Lower end of the 95 % confidence interval of the mean difference.
         high: Its upper end.
-        p: How often chance alone gives a mean difference at least as large, where before and after may be swapped.
+        p: How often a mean difference at least this large appears when before and after are swapped at random.
         better: Questions with a higher value after.
         worse: Questions with a lower one.
         n: Questions compared.
-        left_out: Questions without a relevant passage, which no measure can tell apart.
+        left_out: Questions without a relevant passage, which no measure can use.
     """
 
     measure: str
@@ -53,29 +53,23 @@ class Comparison:
 def compare(before: Run, after: Run, questions: Sequence[Question], measure: str = "nDCG@10") -> Comparison:
     """Compare two systems question by question.
 
-    The interval is the bias-corrected and accelerated bootstrap's, p the two-sided permutation test's (Smucker, Allan
-    and Carterette, CIKM 2007, compare such tests); both are scipy's, with a fixed seed.
+    The interval comes from the bias-corrected and accelerated bootstrap, and p from the two-sided permutation test (see
+    Smucker, Allan and Carterette, CIKM 2007, for a comparison of such tests). Both are scipy's, with a fixed seed.
 
     Args:
         before: The baseline's run.
         after: The other system's run, over the same questions.
         questions: The judgments.
-        measure: One of the columns of `evaluation.measure` that tell of quality.
-
-    Returns:
-        The difference with its 95 % interval, p and the number of questions.
+        measure: A column of `evaluation.measure` that measures quality.
 
     Raises:
         ValueError: Fewer than two questions have a relevant passage.
-
-    Example:
-        >>> compare(fused, reranked, questions)  # doctest: +SKIP
     """
     old, new = measure_each(before, questions, measure), measure_each(after, questions, measure)
     differences = (new - old).to_numpy()
     if len(differences) < 2:
         raise ValueError("A comparison needs at least two questions that have a relevant passage.")
-    low, high, p = _tested(differences)
+    low, high, p = _test_difference(differences)
     return Comparison(
         measure=measure,
         difference=float(differences.mean()),
@@ -89,25 +83,22 @@ def compare(before: Run, after: Run, questions: Sequence[Question], measure: str
     )
 
 
-def power(effect: float, deviation: float, questions: int) -> float:
-    """Compute how likely a paired t-test is to find a difference that is really there, at the 5 % level.
+def compute_power(effect: float, deviation: float, questions: int) -> float:
+    """Compute how likely a paired t-test is to find a difference that really exists, at the 5 % level.
 
     From the noncentral t distribution, with noncentrality effect / deviation * sqrt(questions) (Cohen, "Statistical
     Power Analysis for the Behavioral Sciences", 1988; Sakai, "Laboratory Experiments in Information Retrieval", 2018).
 
     Args:
         effect: The true mean difference, such as 0.05 nDCG.
-        deviation: Standard deviation of the differences from question to question, above 0.
+        deviation: Standard deviation of the differences between questions, above 0.
         questions: How many questions are asked, at least 2.
 
-    Returns:
-        A probability, 0 to 1.
-
     Raises:
-        ValueError: The deviation is not positive, or there are fewer than two questions.
+        ValueError: The deviation isn't positive, or there are fewer than two questions.
 
     Example:
-        >>> round(power(effect=0.05, deviation=0.2, questions=128), 2)
+        >>> round(compute_power(effect=0.05, deviation=0.2, questions=128), 2)
         0.8
     """
     if deviation <= 0 or questions < 2:
@@ -119,22 +110,19 @@ def power(effect: float, deviation: float, questions: int) -> float:
     return float(stats.nct.sf(limit, freedom, shift) + other_tail)
 
 
-def worst(before: Run, after: Run, questions: Sequence[Question], count: int = 5) -> pd.DataFrame:
-    """List the questions that lost most nDCG@10, with what became of their best passage.
+def find_worst(before: Run, after: Run, questions: Sequence[Question], count: int = 5) -> pd.DataFrame:
+    """List the questions that lost most nDCG@10, with the ranks of their best passage.
 
     Args:
         before: The baseline's run.
         after: The other system's run, over the same questions.
         questions: The judgments.
-        count: How many questions at most; those that lost nothing are not listed.
+        count: How many questions at most; a question that lost nothing isn't listed.
 
     Returns:
-        One row a question by id, the largest loss first: `change`, `question`, `best passage` (of the highest grade
-        and the best rank before), its rank `before` and `after` (missing where it was not found), and `now first`
-        with its `grade` (0 where it was not judged relevant).
-
-    Example:
-        >>> worst(fused, reranked, questions)  # doctest: +SKIP
+        A row for each question id, the largest loss first: `change`, `question`, `best passage` (the highest grade,
+        then the best rank before), its rank `before` and `after` (missing if it wasn't found), and `now first` with
+        its `grade` (0 if it wasn't judged relevant).
     """
     change = measure_each(after, questions) - measure_each(before, questions)
     asked = {question.id: question for question in questions}
@@ -160,7 +148,7 @@ def _rank(passage: str, ranked: Sequence[str]) -> float:
     return ranked.index(passage) + 1 if passage in ranked else math.inf
 
 
-def _tested(differences: np.ndarray) -> tuple[float, float, float]:
+def _test_difference(differences: np.ndarray) -> tuple[float, float, float]:
     """Return both ends of the interval, and p."""
     if np.ptp(differences) == 0:  # nothing to resample: every sample has the same mean
         return float(differences[0]), float(differences[0]), 2.0 ** (1 - len(differences)) if differences[0] else 1.0

@@ -1,4 +1,4 @@
-"""Which logits relevant passages get and which the others: what a threshold keeps and what it loses."""
+"""Which logits do relevant passages get, and which do the others: what does a threshold keep?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,26 +9,25 @@ import numpy.typing as npt
 import pandas as pd
 from llama_index.core.schema import NodeWithScore
 
-from nvrerank_helpers.evaluation.charts import DOWN, UP, Figure, styled
+from nvrerank_helpers.evaluation.charts import DOWN, UP, Figure, apply_style
 from nvrerank_helpers.pydocs import Question
 
 RELEVANT, OTHER = "relevant", "not relevant"
-BIN = 1.0  # logits of one bar
+BIN = 1.0  # width in logits
 
 
-def judged_logits(reranked: Mapping[str, Sequence[NodeWithScore]], questions: Sequence[Question]) -> pd.DataFrame:
-    """Put the logits of all reranked passages beside their judgments.
+def collect_judged_logits(
+    reranked: Mapping[str, Sequence[NodeWithScore]], questions: Sequence[Question]
+) -> pd.DataFrame:
+    """Join the logits of all reranked passages with their judgments.
 
     Args:
         reranked: Question id to the nodes that came back for it, scored with raw logits.
-        questions: The judgments. A passage that was not judged counts as not relevant, as in every measure here.
+        questions: The judgments. A passage that wasn't judged counts as not relevant, as in every measure here.
 
     Returns:
-        One row a passage, with the columns `question`, `passage`, `logit`, `grade` (0 to 3) and `kind` (`relevant`
-        from grade 1 on, else `not relevant`).
-
-    Example:
-        >>> judged_logits({"q017": reranker.postprocess_nodes(nodes, query_str="…")}, questions)  # doctest: +SKIP
+        A row for each passage, with the columns `question`, `passage`, `logit`, `grade` (0 to 3) and `kind` (`relevant`
+        from grade 1, else `not relevant`).
     """
     relevant = {question.id: question.relevant for question in questions}
     rows = [
@@ -40,19 +39,19 @@ def judged_logits(reranked: Mapping[str, Sequence[NodeWithScore]], questions: Se
     return table.assign(kind=np.where(table["grade"] > 0, RELEVANT, OTHER))
 
 
-def kept(logits: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:
-    """Compute what share of the relevant passages, and of the others, is kept at each threshold.
+def measure_kept(logits: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:
+    """Compute the share of relevant passages, and of the others, that each threshold keeps.
 
     Args:
-        logits: From `judged_logits`.
-        thresholds: Lowest logits that are kept.
+        logits: From `collect_judged_logits`.
+        thresholds: The lowest logit that is kept.
 
     Returns:
-        One row a threshold, with the columns `relevant` and `not relevant`, each 0 to 1; nan where there are none.
+        A row for each threshold, with the columns `relevant` and `not relevant`, each 0 to 1; nan if there are none.
 
     Example:
         >>> table = pd.DataFrame({"logit": [2.0, -3.0], "kind": ["relevant", "not relevant"]})
-        >>> kept(table, [0.0]).loc[0.0].to_dict()
+        >>> measure_kept(table, [0.0]).loc[0.0].to_dict()
         {'relevant': 1.0, 'not relevant': 0.0}
     """
     shares = {
@@ -62,18 +61,14 @@ def kept(logits: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(shares, index=pd.Index(thresholds, name="threshold"))
 
 
-def threshold_figure(logits: pd.DataFrame, mark: float) -> Figure:
-    """Draw how the logits spread, and below it what every threshold keeps.
+def draw_thresholds(logits: pd.DataFrame, mark: float) -> Figure:
+    """Draw the distribution of the logits, and below it what each threshold keeps.
+
+    Relevant passages are blue, the others orange and dashed.
 
     Args:
-        logits: From `judged_logits`.
+        logits: From `collect_judged_logits`.
         mark: The threshold to mark in both panels.
-
-    Returns:
-        Blue for the relevant passages, orange and dashed for the others; each line is named where it is.
-
-    Example:
-        >>> threshold_figure(logits, 0.0)  # doctest: +SKIP
     """
     edges = np.arange(np.floor(logits["logit"].min()), np.ceil(logits["logit"].max()) + BIN, BIN)
     spread = pd.DataFrame(
@@ -82,18 +77,18 @@ def threshold_figure(logits: pd.DataFrame, mark: float) -> Figure:
     )
     every = np.linspace(edges[0], edges[-1], 121)
     panels = (
-        _panel(spread, "share of passages", mark, f"logit {mark:g}", edges),
-        _panel(kept(logits, list(every)), "share kept from here up", mark, "", edges),
+        _draw_panel(spread, "share of passages", mark, f"logit {mark:g}", edges),
+        _draw_panel(measure_kept(logits, list(every)), "share kept from here up", mark, "", edges),
     )
-    at = kept(logits, [mark]).loc[mark]
+    at = measure_kept(logits, [mark]).loc[mark]
     said = (
         f"Logits of {len(logits):,} passages from {edges[0]:g} to {edges[-1]:g}: a threshold of {mark:g} keeps "
         f"{at[RELEVANT]:.0%} of the relevant passages and {at[OTHER]:.0%} of the others."
     )
-    return Figure(styled(alt.vconcat(*panels, spacing=12)), said)
+    return Figure(apply_style(alt.vconcat(*panels, spacing=12)), said)
 
 
-def _panel(
+def _draw_panel(
     table: pd.DataFrame, title: str, mark: float, label: str, edges: npt.NDArray[Any]
 ) -> alt.LayerChart | alt.FacetChart:
     rows = table.rename_axis("x").reset_index().melt("x", var_name="kind", value_name="share")

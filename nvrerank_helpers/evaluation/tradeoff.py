@@ -1,4 +1,4 @@
-"""Quality against time: how many candidates are worth reranking."""
+"""Quality against time: how many candidates are worth reranking?"""
 
 import math
 import random
@@ -17,25 +17,22 @@ from nvrerank_helpers.pydocs import Question
 SEED = 0
 
 
-def cut(reranked: Run, candidates: Run, count: int) -> Run:
-    """Derive what reranking only the first candidates would have given.
+def truncate_candidates(reranked: Run, candidates: Run, count: int) -> Run:
+    """Derive what reranking only the first candidates would have returned.
 
-    A reranker scores each passage by itself, so leaving passages out changes no other one's score: this is exact, and
+    A reranker scores each passage on its own, so leaving passages out changes no other score. The result is exact and
     needs no further request.
 
     Args:
         reranked: A run over all candidates.
-        candidates: The run of the first stage that was reranked.
+        candidates: The first-stage run that was reranked.
         count: How many of its first passages to keep, at least 1.
 
     Returns:
-        A run that is named after the count. Its times are unknown (nan): measure them with `latency`.
+        A run named after the count. Its times are unknown (nan): use `measure_latency`.
 
     Raises:
         ValueError: `count` is below 1.
-
-    Example:
-        >>> ten = cut(reranked, candidates, 10)  # doctest: +SKIP
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}.")
@@ -44,48 +41,40 @@ def cut(reranked: Run, candidates: Run, count: int) -> Run:
     return Run(str(count), ranked, [math.nan] * len(ranked))
 
 
-def by_count(reranked: Run, candidates: Run, questions: Sequence[Question], counts: Sequence[int]) -> pd.DataFrame:
-    """Measure what reranking only the first candidates would have given, for several numbers of them; see `cut`.
-
-    Args:
-        reranked: A run over all candidates.
-        candidates: The run of the first stage that was reranked.
-        questions: The judgments.
-        counts: Numbers of candidates.
+def measure_by_count(
+    reranked: Run, candidates: Run, questions: Sequence[Question], counts: Sequence[int]
+) -> pd.DataFrame:
+    """Measure the quality of reranking only the first candidates, for each of several counts.
 
     Returns:
-        One row a count; the columns are those measures of `evaluation.measure` that tell of quality.
-
-    Example:
-        >>> by_count(reranked, candidates, questions, [5, 10, 50])  # doctest: +SKIP
+        A row for each count; the columns are those of `evaluation.measure`, without the time.
     """
-    table = measure([cut(reranked, candidates, count) for count in counts], questions).drop(columns=MILLISECONDS)
+    table = measure([truncate_candidates(reranked, candidates, count) for count in counts], questions).drop(
+        columns=MILLISECONDS
+    )
     return table.set_axis(pd.Index(counts, name="candidates"))
 
 
 def measure_latency(
     reranker: BaseNodePostprocessor, query: str, nodes: Sequence[BaseNode], counts: Sequence[int], rounds: int = 3
 ) -> "pd.Series[float]":
-    """Measure how long reranking takes, by the number of candidates.
+    """Measure how long reranking takes for each number of candidates.
 
-    Every measurement takes other nodes, drawn at random: a service that remembers passages cannot shine by it. A first
-    call that opens the connection is not counted.
+    Each measurement takes other nodes, drawn at random, so a cache can't help. A first call that opens the connection
+    isn't counted.
 
     Args:
-        reranker: What is measured.
+        reranker: What to measure.
         query: A question to ask.
-        nodes: Where to draw from; at least one more than `rounds` times the sum of the counts.
+        nodes: Where to draw from: more than `rounds` times the sum of the counts.
         counts: Numbers of candidates, each at least 1.
         rounds: Measurements of each count.
 
     Returns:
-        Median of the milliseconds, by count.
+        The median of the milliseconds for each count.
 
     Raises:
         ValueError: There are too few nodes.
-
-    Example:
-        >>> measure_latency(reranker, "join two paths", nodes, [5, 50])  # doctest: +SKIP
     """
     needed = rounds * sum(counts) + 1
     if len(nodes) < needed:
@@ -103,11 +92,11 @@ def measure_latency(
     return pd.Series(values, name="milliseconds").rename_axis("candidates")
 
 
-def knee(curve: "pd.Series[float]") -> float:
-    """Find where a curve that rises ever more slowly bends most: more than that costs much and brings little.
+def find_knee(curve: "pd.Series[float]") -> float:
+    """Find where a curve of diminishing returns bends most: beyond it, more cost gains little.
 
-    The point that stands highest above the straight line from the first point to the last (Satopää, Albrecht, Irwin
-    and Raghavan, "Finding a Kneedle in a Haystack", ICDCS Workshops 2011, without its smoothing).
+    The knee is the point that is highest above the straight line from the first point to the last (Satopää, Albrecht,
+    Irwin and Raghavan, "Finding a Kneedle in a Haystack", ICDCS Workshops 2011, without its smoothing).
 
     Args:
         curve: Quality by cost, the cost ascending; at least three points.
@@ -116,10 +105,10 @@ def knee(curve: "pd.Series[float]") -> float:
         The cost at the knee. A curve that never rises above the line has its knee at the first point.
 
     Raises:
-        ValueError: There are fewer than three points, or the costs do not ascend.
+        ValueError: There are fewer than three points, or the costs don't ascend.
 
     Example:
-        >>> knee(pd.Series({5: 0.40, 20: 0.60, 100: 0.65}))
+        >>> find_knee(pd.Series({5: 0.40, 20: 0.60, 100: 0.65}))
         20
     """
     if len(curve) < 3 or not curve.index.is_monotonic_increasing:

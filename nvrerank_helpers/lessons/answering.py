@@ -9,7 +9,7 @@ from llama_index.llms.nvidia import NVIDIA
 from llama_index.llms.nvidia.utils import BASE_URL
 
 from nvrerank_helpers.connect import stand_in_address
-from nvrerank_helpers.connector import endpoint, find_key, is_loopback, key_for
+from nvrerank_helpers.connector import find_key, is_loopback, resolve_endpoint, select_key
 from nvrerank_helpers.nim_standin import CHAT_MODEL, CONTEXT_WINDOW
 
 HOSTED_MODEL = "openai/gpt-oss-20b"
@@ -26,12 +26,7 @@ TIMEOUT_SECONDS = 60
 
 
 class AnsweringLLM(NVIDIA):
-    """LlamaIndex's class for NVIDIA's chat models, shown as what answers and where, without its key.
-
-    Example:
-        >>> nvidia_llm()  # doctest: +SKIP
-        stand-in/extractive-qa at http://127.0.0.1:43861/v1, which only quotes what it is given
-    """
+    """LlamaIndex's class for NVIDIA's chat models, shown as what answers and where, without its key."""
 
     def __repr__(self) -> str:
         """Return the model and its address."""
@@ -52,17 +47,14 @@ def nvidia_llm(hosted_model: str = HOSTED_MODEL) -> AnsweringLLM:
         hosted_model: Id of the chat model to ask in NVIDIA's API catalog, where models come and go.
 
     Returns:
-        The LLM; its text says which model answers and where. The stand-in's writes nothing of its own.
+        The LLM; its text says which model answers and where. The stand-in's only quotes.
 
     Raises:
         ValueError: The key is malformed, or `NVRERANK_CATALOG_URL` names another machine.
         StandInError: The stand-in cannot start.
-
-    Example:
-        >>> engine = RetrieverQueryEngine.from_args(hybrid, llm=nvidia_llm())  # doctest: +SKIP
     """
-    target = endpoint(None, None)
-    key = key_for(target, None) if find_key() else None
+    target = resolve_endpoint(None, None)
+    key = select_key(target, None) if find_key() else None
     secret = key.get_secret_value() if key else NO_KEY
     if key and target.hosted:
         return _llm(hosted_model, BASE_URL, secret, HOSTED_CONTEXT, HOSTED_ANSWER)

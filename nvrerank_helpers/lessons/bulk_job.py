@@ -2,26 +2,27 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nvrerank_helpers.bulk import Report, RunLine, add_options, run_command, running_ray
-from nvrerank_helpers.connector import RankingClient, endpoint
+from nvrerank_helpers.bulk import JobReport, RunLine, add_options, run_command, use_ray
+from nvrerank_helpers.connector import RankingClient, resolve_endpoint
 from nvrerank_helpers.extras import extra
 from nvrerank_helpers.nim_standin import StandIn, StandInControl
 
 if TYPE_CHECKING:
     import pandas as pd
+    from llama_index.core.schema import NodeWithScore
 
 WAY, TURN = 0.08, 0.04  # seconds
 LONGEST_START = 120  # seconds that the workers of a job may take until all are there
 
 
 class BulkLesson:
-    """A Ray and services that are the same for everybody, with a key, an own NIM or neither.
+    """A Ray and services that are the same for every reader.
 
     Its jobs begin when all their workers are there, so that a short one's rate is not that of the start.
 
@@ -37,18 +38,13 @@ class BulkLesson:
     Raises:
         ExtraNotInstalled: The extra `ray` is not installed.
         StandInError: The stand-in cannot start.
-
-    Example:
-        >>> lesson = BulkLesson(workers=4)  # doctest: +SKIP
-        >>> rerank("in.parquet", lesson.folder / "out", base_urls=[lesson.address])  # doctest: +SKIP
-        >>> lesson.close()  # doctest: +SKIP
     """
 
     def __init__(self, workers: int) -> None:
         with ExitStack() as opened:
             self.folder = Path(opened.enter_context(TemporaryDirectory()))
             started = time.perf_counter()
-            opened.enter_context(running_ray(workers))
+            opened.enter_context(use_ray(workers))
             self.ray_seconds = time.perf_counter() - started
             _wait_for_workers()
             self.address = opened.enter_context(StandIn()).base_url
@@ -62,20 +58,20 @@ class BulkLesson:
         return recorded[-1].number if recorded else 0
 
     def far_services(self, count: int, texts: Sequence[str]) -> list[str]:
-        """Start services that play GPUs far away: 80 ms on the way, and 40 ms for each request, one after the other.
+        """Start services that play GPUs far away: 80 ms on the way, and 40 ms for each request, sequentially.
 
         So each of them answers 25 requests a second at most, however many are sent, and one that asks and waits gets 8.
 
         Args:
             count: How many.
-            texts: Passages that they read beforehand, which leaves little to do for this machine.
+            texts: Passages that they read first, which leaves little to do for this machine.
 
         Returns:
             Their addresses.
         """
         addresses = [self._opened.enter_context(StandIn()).base_url for _ in range(count)]
         for address in addresses:
-            with RankingClient(endpoint(address, None)) as client:
+            with RankingClient(resolve_endpoint(address, None)) as client:
                 client.rank("What do they say?", [{"text": text} for text in dict.fromkeys(texts)])
             control = StandInControl(address)
             self._opened.enter_context(control.faults(f"delay=fixed seconds={WAY}", f"delay=queue seconds={TURN}"))
@@ -92,7 +88,7 @@ class BulkLesson:
         table[["qid", "query"]].drop_duplicates().to_parquet(self.folder / "queries.parquet")
         table[["docno", "text"]].drop_duplicates().to_parquet(self.folder / "passages.parquet")
 
-    def command(self, line: str) -> Report:
+    def command(self, line: str) -> JobReport:
         """Do in the folder what `python -m nvrerank_helpers bulk` does with these options, on the Ray that runs.
 
         Args:
@@ -115,3 +111,24 @@ def _wait_for_workers() -> None:
     with extra("ray"):
         import ray.data
     ray.data.DataContext.get_current().wait_for_min_actors_s = LONGEST_START
+
+
+def build_run_table(queries: Mapping[str, str], search: "Callable[[str], Sequence[NodeWithScore]]") -> "pd.DataFrame":
+    """Ask a first stage every query, and put what it finds into the table that `rerank` reads.
+
+    Args:
+        queries: Query id to query.
+        search: Finds nodes for a query, such as the `retrieve` of a LlamaIndex retriever.
+
+    Returns:
+        A row a node: qid, query, docno and text for `rerank`, and the first stage's rank (from 1) and score. Its
+        `to_parquet` writes the file.
+    """
+    with extra("ray"):
+        import pandas as pd
+    rows = [
+        (qid, query, found.node_id, found.text, rank, found.score)
+        for qid, query in queries.items()
+        for rank, found in enumerate(search(query), 1)
+    ]
+    return pd.DataFrame(rows, columns=["qid", "query", "docno", "text", "rank", "score"])

@@ -9,7 +9,7 @@ from llama_index.core.schema import NodeWithScore
 
 from nvrerank_helpers.connect import Service, connect
 from nvrerank_helpers.connector import NVIDIARerank
-from nvrerank_helpers.evaluation import MILLISECONDS, judged, measure, measure_each, present, run
+from nvrerank_helpers.evaluation import MILLISECONDS, fit_judgments, measure, measure_each, run_search, show_grades
 from nvrerank_helpers.pydocs import Question, load_passages, load_questions
 from nvrerank_helpers.retrieval import build_hybrid
 
@@ -26,19 +26,7 @@ Where to go next
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found out.
-
-    Attributes:
-        service: The service that ranked.
-        passages: How many passages the stores hold.
-        questions: How many test questions were asked.
-        left_out: Judgments whose passage this Python does not have.
-        table: One row a system, one column a measure.
-        gains: nDCG@10 of the reranked list less that of the fused list, by question id.
-        example: The question that gained most.
-        before: Its fused list.
-        after: Its reranked list.
-    """
+    """What the demo found out."""
 
     service: Service
     passages: int
@@ -65,15 +53,12 @@ def run_demo() -> Demo:
     Raises:
         RerankError: The service does not answer as it should.
         StandInError: The stand-in cannot start.
-
-    Example:
-        >>> run_demo().table.loc["reranked", "nDCG@10"]  # doctest: +SKIP
     """
     service = connect()
     print(f"Reranking with {service}")
     nodes = load_passages()
     hybrid = build_hybrid(nodes, CANDIDATES, show_progress=True)
-    questions, left_out = present(load_questions("test"), nodes)
+    questions, left_out = fit_judgments(load_questions("test"), nodes)
     print(f"{len(nodes):,} passages in two stores, {len(questions)} test questions\n")
     reranker = NVIDIARerank(top_n=None)
 
@@ -81,7 +66,7 @@ def run_demo() -> Demo:
         return reranker.postprocess_nodes(hybrid.retrieve(query), query_str=query)
 
     searches = {**{name: store.retrieve for name, store in hybrid.retrievers.items()}, "fused": hybrid.retrieve}
-    runs = {name: run(name, search, questions) for name, search in (searches | {"reranked": rerank}).items()}
+    runs = {name: run_search(name, search, questions) for name, search in (searches | {"reranked": rerank}).items()}
     gains = measure_each(runs["reranked"], questions) - measure_each(runs["fused"], questions)
     example = next(question for question in questions if question.id == gains.idxmax())
     return Demo(
@@ -97,16 +82,12 @@ def run_demo() -> Demo:
     )
 
 
-def report(demo: Demo) -> str:
-    """Say in plain text what the demo found out: one example, the table, where to go next.
-
-    Example:
-        >>> print(report(run_demo()))  # doctest: +SKIP
-    """
+def format_report(demo: Demo) -> str:
+    """Say in plain text what the demo found out: one example, the table, where to go next."""
     lines = [
         f"The question that gained most: {demo.example.text}",
-        *_top("Before: the fused list", demo.before, demo.example),
-        *_top(f"After: reranked from the first {CANDIDATES}", demo.after, demo.example),
+        *_list_top("Before: the fused list", demo.before, demo.example),
+        *_list_top(f"After: reranked from the first {CANDIDATES}", demo.after, demo.example),
         "The number in brackets is the judged grade: 3 answers the question, 2 a part of it, 1 helps.",
         "",
         f"All {demo.questions} test questions, {demo.passages:,} passages",
@@ -122,10 +103,10 @@ def report(demo: Demo) -> str:
     return "\n".join([*lines, "", NEXT])
 
 
-def _top(title: str, found: list[NodeWithScore], question: Question) -> list[str]:
+def _list_top(title: str, found: list[NodeWithScore], question: Question) -> list[str]:
     rows = [
         f"  {rank}. [{row.grade or '-'}] {row.passage:<44.44} {row.begins}"
-        for rank, row in judged(found, question, SHOWN).iterrows()
+        for rank, row in show_grades(found, question, SHOWN).iterrows()
     ]
     return [title, *rows, ""]
 
@@ -139,9 +120,6 @@ def print_demo(json_file: Path | None = None) -> None:
     Raises:
         RerankError: The service does not answer as it should.
         OSError: The file cannot be written.
-
-    Example:
-        >>> print_demo(Path("figures.json"))  # doctest: +SKIP
     """
     if json_file and not json_file.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {json_file.parent} to write {json_file.name} to: make it first.")
@@ -150,4 +128,4 @@ def print_demo(json_file: Path | None = None) -> None:
         systems = demo.table.reset_index().to_dict(orient="records")
         figures = {"service": demo.service.service, "questions": demo.questions, "passages": demo.passages}
         json_file.write_text(json.dumps(figures | {"systems": systems}, indent=2) + "\n", encoding="utf-8")
-    print(report(demo))
+    print(format_report(demo))

@@ -51,17 +51,17 @@ def check(answer: Any, expected: Any, *, right: str, wrong: str | Callable[[Any]
         >>> check(7, 7, right="both lists hold one passage twice.", wrong="count each passage once.")
         Right: both lists hold one passage twice.
     """
-    if _untouched(answer):
+    if _is_untouched(answer):
         return Verdict("not yet", UNTOUCHED)
     try:
         if _agree(answer, expected):
             return Verdict("right", right)
         return Verdict("wrong", wrong(answer) if callable(wrong) else wrong)
-    except Exception as error:  # noqa: BLE001 - whatever a learner's own function raises belongs into the verdict
+    except Exception as error:  # noqa: BLE001 - whatever a learner's own function raises belongs in the verdict
         return Verdict("wrong", f"this is not the kind of value that is asked for ({error}).")
 
 
-def _untouched(answer: Any) -> bool:
+def _is_untouched(answer: Any) -> bool:
     """Whether an answer is, or holds, what the starter left open."""
     inside = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else ()
     return answer is None or answer is ... or any(value is ... for value in inside)

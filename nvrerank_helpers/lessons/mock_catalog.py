@@ -1,27 +1,27 @@
-"""A catalog of one's own for lessons about failures: the same for everybody, with a key, an own NIM or neither."""
+"""The mock catalog: a local service that plays NVIDIA's catalog in lessons about failures, for every reader alike."""
 
 from typing import Any, Self
 
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.connector import DEFAULT_MODEL, NVIDIARerank, hosted_path
+from nvrerank_helpers.connector import DEFAULT_MODEL, NVIDIARerank, build_catalog_path
 from nvrerank_helpers.nim_standin import LESSON_KEYS, StandIn, StandInControl
 
 LESSON_KEY = "nvapi-lesson"  # any key of this form is good here, but for those that a lesson is about
 
 
-def two_nodes() -> list[NodeWithScore]:
+def make_two_nodes() -> list[NodeWithScore]:
     """Return the smallest list that can be put into an order.
 
     Example:
-        >>> [item.node_id for item in two_nodes()]
+        >>> [item.node_id for item in make_two_nodes()]
         ['cat', 'stocks']
     """
     texts = {"cat": "The cat says meow.", "stocks": "The stock market fell by two per cent."}
     return [NodeWithScore(node=TextNode(id_=name, text=text)) for name, text in texts.items()]
 
 
-class LessonCatalog:
+class MockCatalog:
     """A stand-in that plays NVIDIA's API catalog: paths by model, keys, retired models, a limit of requests.
 
     It ends with `close`, at the end of a `with` block, and with the interpreter.
@@ -31,10 +31,6 @@ class LessonCatalog:
 
     Raises:
         StandInError: It cannot start.
-
-    Example:
-        >>> with LessonCatalog() as lesson:  # doctest: +SKIP
-        ...     lesson.reranker(top_n=4).postprocess_nodes(nodes, query_str="…")
     """
 
     def __init__(self, per_minute: int | None = None) -> None:
@@ -49,13 +45,8 @@ class LessonCatalog:
         return list(LESSON_KEYS)
 
     def url(self, model: str = DEFAULT_MODEL) -> str:
-        """Return the address at which it ranks with a model.
-
-        Example:
-            >>> lesson.url("nvidia/llama-3.2-nv-rerankqa-1b-v2")  # doctest: +SKIP
-            'http://127.0.0.1:41577/v1/retrieval/nvidia/llama-3_2-nv-rerankqa-1b-v2/reranking'
-        """
-        return self._standin.base_url.removesuffix("/v1") + hosted_path(model)
+        """Return the address at which it ranks with a model."""
+        return self._standin.base_url.removesuffix("/v1") + build_catalog_path(model)
 
     def reranker(self, key: str = LESSON_KEY, model: str = DEFAULT_MODEL, **settings: Any) -> NVIDIARerank:
         """Make a reranker that asks this catalog.
@@ -64,9 +55,6 @@ class LessonCatalog:
             key: What it sends as its key.
             model: Which model it asks for.
             settings: Of `NVIDIARerank`.
-
-        Example:
-            >>> lesson.reranker(truncate="NONE")  # doctest: +SKIP
         """
         return NVIDIARerank(model, api_key=key, base_url=self.url(model), **settings)
 

@@ -23,7 +23,7 @@ for start in range(0, len(passages), 100):
 """
 
 
-def timed(steps: Mapping[str, Callable[[], object]]) -> pd.DataFrame:
+def measure_time(steps: Mapping[str, Callable[[], object]]) -> pd.DataFrame:
     """Do some steps, each once, and say how long they took.
 
     Args:
@@ -33,7 +33,7 @@ def timed(steps: Mapping[str, Callable[[], object]]) -> pd.DataFrame:
         The column `seconds`, a row for each step, in their order.
 
     Example:
-        >>> list(timed({"sort": lambda: sorted("two roads")}).index)
+        >>> list(measure_time({"sort": lambda: sorted("two roads")}).index)
         ['sort']
     """
     seconds = {name: timeit(step, number=1) for name, step in steps.items()}
@@ -50,9 +50,6 @@ def price_of_a_change(store: Store, nodes: Sequence[BaseNode], sizes: Sequence[i
 
     Returns:
         Seconds: a row for each size, the columns `change one passage` and `next query`.
-
-    Example:
-        >>> price_of_a_change(open_store("growing"), nodes, [1000, 2000])  # doctest: +SKIP
     """
     rows = []
     for size in sizes:
@@ -62,7 +59,7 @@ def price_of_a_change(store: Store, nodes: Sequence[BaseNode], sizes: Sequence[i
             "change one passage": lambda: store.change(nodes[:1]),
             "next query": lambda: store.retriever().retrieve("two roads"),
         }
-        rows.append(timed(changing)["seconds"])
+        rows.append(measure_time(changing)["seconds"])
     return pd.DataFrame(rows, index=pd.Index(sizes, name="passages"))
 
 
@@ -77,11 +74,7 @@ def add_and_kill(folder: str | Path, batches: int) -> int:
         How many passages it acknowledged.
 
     Raises:
-        RuntimeError: The program ended by itself before that.
-
-    Example:
-        >>> add_and_kill("passages", batches=5)  # doctest: +SKIP
-        500
+        RuntimeError: The program ended on its own before that.
     """
     command = [sys.executable, "-c", PROGRAM, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:  # noqa: S603 - all of it is above

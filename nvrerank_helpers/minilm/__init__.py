@@ -1,4 +1,4 @@
-"""The small model on board: weights, tokenizer and encoder."""
+"""The small model that the course contains: weights, tokenizer, encoder, and vectors kept between runs."""
 
 import lazy_loader
 

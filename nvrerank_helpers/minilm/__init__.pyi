@@ -1,10 +1,7 @@
-from .cores import available_cores as available_cores
 from .encoder import WINDOW as WINDOW
-from .encoder import Encoded as Encoded
-from .encoder import Key as Key
-from .encoder import Pending as Pending
+from .encoder import EncodedText as EncodedText
 from .encoder import TextEncoder as TextEncoder
-from .lru import ByteCache as ByteCache
-from .tokenizer import UnfinishedError as UnfinishedError
+from .encoder import UnencodedText as UnencodedText
+from .weights import count_cores as count_cores
+from .weights import find_weights as find_weights
 from .weights import load_tokenizer as load_tokenizer
-from .weights import weights_folder as weights_folder

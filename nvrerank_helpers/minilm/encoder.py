@@ -1,88 +1,107 @@
-"""Texts to unit vectors: all-MiniLM-L6-v2 over windows of a text, with a cache of texts seen before.
+"""Turns texts into unit vectors with all-MiniLM-L6-v2 and remembers the vectors.
 
-Every text is encoded alone, never in a padded batch: that is faster on a CPU, and its vectors are bit for bit the
-same whatever else is encoded at the time. Threads share the cores out by text.
+Every text is encoded alone, never in a padded batch. On a CPU that is faster, and the vectors of a text are bit for bit
+the same whatever else is encoded at the time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from threading import Lock
 from typing import Self
 
 import ctranslate2
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from nvrerank_helpers.minilm.cores import available_cores
-from nvrerank_helpers.minilm.lru import ByteCache
-from nvrerank_helpers.minilm.tokenizer import WordPieces
-from nvrerank_helpers.minilm.weights import load_encoder, load_tokenizer, weights_folder
+from nvrerank_helpers.minilm.kept_vectors import KeptVectors, open_kept_vectors
+from nvrerank_helpers.minilm.tokenizer import Tokens, read_tokens
+from nvrerank_helpers.minilm.weights import (
+    build_encoder,
+    count_cores,
+    describe_computation,
+    find_weights,
+    list_vocabulary,
+    load_tokenizer,
+)
 
 WINDOW = 254
-"""Content tokens per window: the model was trained on 256 tokens, two of them the special tokens."""
+"""Tokens per window. The model was trained on 256 tokens, two of which are the special tokens."""
+
+DIMENSIONS = 384
 
 Key = tuple[bytes, int | None]
-"""Hash of a text, and the number of tokens it was cut to; None if it is whole."""
+"""Hash of a text, and the number of tokens it is cut to; None if it is whole."""
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """The unit vectors of one text.
-
-    Attributes:
-        vectors: Shape (windows + tokens, 384): the mean vector of each window, then a vector for each token.
-        ids: The tokens that were encoded, specials apart.
-        windows: How many there are.
-        whole: Whether the text has no more tokens than these.
-    """
-
-    vectors: NDArray[np.float16]
-    ids: NDArray[np.int32]
-    windows: int
-    whole: bool
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.vectors.nbytes + self.ids.nbytes
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A text that still has to go through the encoder; `ids` and `whole` as in `Encoded`."""
+class UnencodedText:
+    """The tokens of a text that has no vectors yet."""
 
     key: Key
-    ids: NDArray[np.int32]
-    whole: bool
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """The unit vectors of a text.
+
+    Attributes:
+        tokens: The tokens that were encoded.
+        vectors: Shape (windows + tokens, 384). First the mean vector of each window, then a vector per token.
+    """
+
+    tokens: Tokens
+    vectors: NDArray[np.float16]
+
+    @property
+    def windows(self) -> int:
+        """Number of windows."""
+        return len(self.vectors) - len(self.tokens.ids)
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """The unit vector of the whole text, shape (384,)."""
+        mean: NDArray[np.float32] = self.vectors[: self.windows].astype(np.float32).mean(axis=0)
+        return mean / np.linalg.norm(mean)
 
 
 class TextEncoder:
-    """Tokenises, encodes and remembers texts.
+    """Tokenizes, encodes and remembers texts. Several threads may use it at once.
 
     Args:
-        tokenizer: Word pieces, without padding and truncation.
+        tokenizer: A BERT tokenizer without padding and truncation.
         encoder: Gives one vector per token.
-        threads: Texts encoded at the same time, each on one core.
-        cache_mb: Memory for texts seen before, in MiB.
+        cache_mb: Memory for the vectors of known texts, in MiB.
+        kept: Vectors kept between runs, if any.
+
+    Example:
+        >>> encoder = TextEncoder.load(threads=1)
+        >>> encoder.encode(encoder.find("Return a sorted list.", most=512)).vectors.shape  # 1 window and 5 tokens
+        (6, 384)
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: ctranslate2.Encoder, threads: int, cache_mb: int) -> None:
-        self.vocabulary = _vocabulary(tokenizer)
-        self.cache: ByteCache[Encoded] = ByteCache(cache_mb * 2**20)
-        self._pieces = WordPieces(tokenizer)
+    def __init__(
+        self, tokenizer: Tokenizer, encoder: ctranslate2.Encoder, cache_mb: int, kept: KeptVectors | None = None
+    ) -> None:
+        self.vocabulary = list_vocabulary(tokenizer)
+        self._tokenizer = tokenizer
         self._encoder = encoder
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._cls, self._sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        self._cache: LRUCache[Key, EncodedText] = LRUCache(cache_mb * 2**20, getsizeof=_count_bytes)
+        self._lock = Lock()
+        self._kept = kept
 
     @classmethod
-    def load(cls, threads: int | None, cache_mb: int) -> Self:
+    def load(cls, threads: int | None = None, cache_mb: int = 256, *, keep: bool = False) -> Self:
         """Load the installed weights.
 
         Args:
-            threads: As for the class; None takes the cores that this process may use.
-            cache_mb: As for the class.
+            threads: How many threads may encode at the same time, each on one core; None for one per core.
+            cache_mb: Memory for the vectors of known texts, in MiB.
+            keep: Whether to keep vectors between runs in the user's cache folder.
 
         Returns:
             An encoder that is ready.
@@ -90,105 +109,79 @@ class TextEncoder:
         Raises:
             WeightsError: The weights are not installed, or are not the official ones.
         """
-        threads = threads or available_cores()
-        folder = weights_folder()
+        folder = find_weights()
         tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, load_encoder(folder, _vocabulary(tokenizer), threads), threads, cache_mb)
+        encoder = build_encoder(folder, list_vocabulary(tokenizer), threads or count_cores())
+        return cls(tokenizer, encoder, cache_mb, open_kept_vectors(describe_computation()) if keep else None)
 
-    def find(self, texts: Iterable[str], room: int) -> dict[str, Encoded | Pending]:
-        """Look texts up in the cache, each once; word-piece the rest and cut them.
+    def find(self, text: str, most: int) -> UnencodedText | EncodedText:
+        """Look a text up in the cache, or tokenize it.
 
         Args:
-            texts: What to look up.
-            room: Most tokens of a text, specials apart; what is longer is cut from the right.
+            text: The text.
+            most: Most tokens, without special tokens. A longer text is cut from the right.
 
         Returns:
-            By text: its vectors, or what has to be encoded.
-
-        Raises:
-            UnfinishedError: One is so long that word-piecing it takes several calls; the next one goes on.
+            What `encode` takes. Its `tokens` say whether the text is whole.
         """
-        return {text: self._find(text, room) for text in dict.fromkeys(texts)}
-
-    def _find(self, text: str, room: int) -> Encoded | Pending:
-        digest = _digest(text)
-        known = self.cache.get((digest, None))
-        if known is None or len(known.ids) > room:
-            known = self.cache.get((digest, room))
+        digest = blake2b(text.encode(), digest_size=16).digest()
+        known = self._recall((digest, None))
+        if known is None or len(known.tokens.ids) > most:
+            known = self._recall((digest, most))
         if known is not None:
             return known
-        ids = self._pieces.first(text, digest, room + 1)
-        whole = len(ids) <= room
-        return Pending((digest, None if whole else room), ids[:room], whole)
+        tokens = read_tokens(self._tokenizer, text, most)
+        return UnencodedText((digest, None if tokens.whole else most), tokens)
 
-    def count(self, text: str) -> int:
-        """Return the number of all tokens of a text, specials apart.
+    def count(self, text: str, most: int) -> int:
+        """Return the number of a text's tokens, or `most` + 1 if it has more."""
+        tokens = read_tokens(self._tokenizer, text, most)
+        return len(tokens.ids) if tokens.whole else most + 1
 
-        Raises:
-            UnfinishedError: It is so long that this takes several calls; the next one goes on.
-        """
-        return self._pieces.count(text, _digest(text))
+    def encode(self, text: UnencodedText | EncodedText) -> EncodedText:
+        """Return the vectors of a text that was found."""
+        if isinstance(text, EncodedText):
+            return text
+        known = self._recall(text.key)  # another thread, or the same passage a second time
+        if known is None:
+            known = EncodedText(text.tokens, self._load_or_compute(text.tokens.ids))
+            with self._lock, suppress(ValueError):  # larger than the whole cache
+                self._cache[text.key] = known
+        return known
 
-    def encode_all(
-        self, texts: Iterable[Pending], unwanted: Callable[[Key], bool] = lambda _: False
-    ) -> Iterator[tuple[Key, Encoded]]:
-        """Encode texts on all threads, the longest first: the short ones then fill the end evenly.
+    def close(self) -> None:
+        """Finish writing the vectors that are kept between runs."""
+        if self._kept:
+            self._kept.close()
 
-        Args:
-            texts: What to encode.
-            unwanted: Whether nobody waits for the text with this key any more; asked from the threads.
+    def _recall(self, key: Key) -> EncodedText | None:
+        with self._lock:
+            return self._cache.get(key)
 
-        Yields:
-            Key and vectors of each text as soon as they are there; texts that became unwanted are left out.
-        """
+    def _load_or_compute(self, ids: NDArray[np.int32]) -> NDArray[np.float16]:
+        if self._kept is None:
+            return self._compute(ids)
+        key = ids.tobytes()  # the same tokens have the same vectors
+        if value := self._kept.get(key):
+            return np.frombuffer(value, dtype=np.float16).reshape(-1, DIMENSIONS)
+        vectors = self._compute(ids)
+        self._kept.put(key, vectors.tobytes())
+        return vectors
 
-        def encode(text: Pending) -> tuple[Key, Encoded] | None:
-            return None if unwanted(text.key) else (text.key, self._encode_and_keep(text))
-
-        longest_first = sorted(texts, key=lambda text: len(text.ids), reverse=True)
-        futures = [self._pool.submit(encode, text) for text in longest_first]
-        try:
-            for future in as_completed(futures):
-                if result := future.result():
-                    yield result
-        finally:
-            for future in futures:
-                future.cancel()
-
-    def _encode_and_keep(self, text: Pending) -> Encoded:
-        vectors, windows = self.encode(text.ids)
-        encoded = Encoded(vectors, text.ids, windows, text.whole)
-        self.cache.put(text.key, encoded)
-        return encoded
-
-    def encode(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.float16], int]:
-        """Encode one text in windows of about equal length that the model was trained for.
-
-        Args:
-            ids: Its tokens, specials apart.
-
-        Returns:
-            The vectors as in `Encoded`, and the number of windows.
-        """
+    def _compute(self, ids: NDArray[np.int32]) -> NDArray[np.float16]:
+        """Run the network over windows of about equal length."""
         windows = max(1, -(-len(ids) // WINDOW))
-        states = [self._forward(part.tolist()) for part in np.array_split(ids, windows)]
+        states = [self._run_network(part.tolist()) for part in np.array_split(ids, windows)]
         means = [state.mean(axis=0, keepdims=True) for state in states]
         rows = np.concatenate([*means, *(state[1:-1] for state in states)])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16), windows
+        vectors: NDArray[np.float16] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+        return vectors
 
-    def _forward(self, ids: list[int]) -> NDArray[np.float32]:
+    def _run_network(self, ids: list[int]) -> NDArray[np.float32]:
         output = self._encoder.forward_batch([[self._cls, *ids, self._sep]])
         state: NDArray[np.float32] = np.array(output.last_hidden_state)[0]
         return state
 
-    def close(self) -> None:
-        """Give up the texts that wait to be encoded."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()
-
-
-def _vocabulary(tokenizer: Tokenizer) -> list[str]:
-    return [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+def _count_bytes(text: EncodedText) -> int:
+    return text.vectors.nbytes + text.tokens.ids.nbytes

@@ -1,7 +1,6 @@
-"""A local service that speaks the protocol of an NVIDIA reranking NIM, with a small real relevance model.
+"""A local service that speaks the protocol of an NVIDIA reranking NIM, with a small but real relevance model.
 
-Importing this package pulls in the standard library only; the model and the web framework are imported by
-the process that serves.
+Importing this package loads only the standard library; the process that serves imports the model and the web framework.
 """
 
 import lazy_loader

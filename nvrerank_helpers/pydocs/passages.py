@@ -10,9 +10,9 @@ from typing import Literal
 
 from llama_index.core.schema import TextNode
 
-MAX_CHARACTERS = 1000  # of one passage, its title included
-SHORTEST_LIMIT = 300  # of `max_characters`: titles with many parameters are long themselves
-BEGINNING = 48  # characters by which a part of a long text is known again
+MAX_CHARACTERS = 1000  # of one passage, including its title
+SHORTEST_LIMIT = 300  # of `max_characters`: titles with many parameters are long
+BEGINNING = 48  # characters that identify a part of a long text
 
 Source = Literal["library", "reference"]
 
@@ -20,21 +20,21 @@ Source = Literal["library", "reference"]
 def load_passages(max_characters: int = MAX_CHARACTERS, source: Source | None = None) -> list[TextNode]:
     r"""Load the documentation that ships inside this Python as LlamaIndex nodes.
 
-    The docstrings of the standard library (source `library`) and the chapters of the language reference
-    (source `reference`), as `help()` shows them. A longer text than `max_characters` is split at paragraphs.
+    These are the docstrings of the standard library (source `library`) and the chapters of the language reference
+    (source `reference`), as `help()` shows them. A text longer than `max_characters` is split at paragraphs.
 
     Args:
-        max_characters: Characters of a passage, its title included. The judgments are for passages of 1,000 characters;
-            `coverage` carries them over to others.
-        source: `library` or `reference`; None gives both.
+        max_characters: The most characters in a passage, including its title. The judgments are for passages of 1,000
+            characters; `evaluation.measure_coverage` carries them over to other lengths.
+        source: `library` or `reference`; None loads both.
 
     Returns:
-        About 8,000 nodes. The id is the qualified name, with `#2`, `#3`, … behind it from the second part of a
-        long text on; the metadata holds `module`, `kind` and `source` and is not part of what is embedded or sent.
+        About 8,000 nodes. The id is the qualified name, followed by `#2`, `#3`, … from the second part of a long text
+        on. The metadata (`module`, `kind`, `source`) isn't embedded and isn't sent to a model.
 
     Raises:
-        ValueError: `max_characters` is so small that a title would leave no room.
-        RuntimeError: This Python comes without its documentation.
+        ValueError: `max_characters` is too small for a title.
+        RuntimeError: This Python lacks part of its standard library.
 
     Example:
         >>> nodes = load_passages()
@@ -44,20 +44,20 @@ def load_passages(max_characters: int = MAX_CHARACTERS, source: Source | None = 
     if max_characters < SHORTEST_LIMIT:
         raise ValueError(f"max_characters must be at least {SHORTEST_LIMIT}, not {max_characters}.")
     nodes: dict[str, TextNode] = {}
-    for entry in _collected():
+    for entry in _collect_entries():
         if source not in (None, entry["source"]):
             continue
         for number, part in enumerate(split_at_paragraphs(entry["text"], max_characters - len(entry["title"]) - 1), 1):
             id_ = entry["name"] if number == 1 else f"{entry['name']}#{number}"
-            nodes.setdefault(id_, _node(id_, f"{entry['title']}\n{part}", entry))
+            nodes.setdefault(id_, _make_node(id_, f"{entry['title']}\n{part}", entry))
     return list(nodes.values())
 
 
-def body(text: str) -> str:
-    r"""Return a passage's text behind its title on one line; its first words are how a moved part is known again.
+def strip_title(text: str) -> str:
+    r"""Return a passage without its title, on one line. Its first words identify a part that has another number.
 
     Example:
-        >>> body("reference.with\n5. If a target was included\n   in the statement")
+        >>> strip_title("reference.with\n5. If a target was included\n   in the statement")
         '5. If a target was included in the statement'
     """
     _, _, rest = text.partition("\n")
@@ -65,17 +65,10 @@ def body(text: str) -> str:
 
 
 def split_at_paragraphs(text: str, limit: int) -> list[str]:
-    r"""Split a text into parts of at most `limit` characters, at blank lines where there are any.
+    r"""Split a text into parts of at most `limit` characters, at blank lines if possible.
 
-    A paragraph that is too long by itself is split at line ends, and a line that is too long after `limit`
-    characters.
-
-    Args:
-        text: Any text.
-        limit: Characters of a part, at least 1.
-
-    Returns:
-        The parts in order; joined by white space they are the text.
+    A longer paragraph is split between lines, and a longer line after `limit` characters. Joined by white space, the
+    parts are the text.
 
     Example:
         >>> split_at_paragraphs("one\n\ntwo\n\nthree", 9)
@@ -85,12 +78,12 @@ def split_at_paragraphs(text: str, limit: int) -> list[str]:
         pieces = text.split(separator)
         if len(pieces) > 1 and len(text) > limit:
             short = [part for piece in pieces for part in split_at_paragraphs(piece, limit)]
-            return list(_packed(short, separator, limit))
+            return list(_pack(short, separator, limit))
     parts = (text[start : start + limit] for start in range(0, len(text), limit))
     return [part.strip("\n") for part in parts if part.strip()]
 
 
-def _packed(pieces: list[str], separator: str, limit: int) -> Iterator[str]:
+def _pack(pieces: list[str], separator: str, limit: int) -> Iterator[str]:
     packed = ""
     for piece in pieces:
         joined = f"{packed}{separator}{piece}" if packed else piece
@@ -103,7 +96,7 @@ def _packed(pieces: list[str], separator: str, limit: int) -> Iterator[str]:
         yield packed
 
 
-def _node(id_: str, text: str, entry: dict[str, str]) -> TextNode:
+def _make_node(id_: str, text: str, entry: dict[str, str]) -> TextNode:
     metadata = {key: entry[key] for key in ("module", "kind", "source")}
     return TextNode(
         id_=id_,
@@ -115,8 +108,8 @@ def _node(id_: str, text: str, entry: dict[str, str]) -> TextNode:
 
 
 @cache
-def _collected() -> list[dict[str, str]]:
-    """Run the collector in a process of its own: importing the whole standard library would mark this one."""
+def _collect_entries() -> list[dict[str, str]]:
+    """Run the collector in another process, because importing the whole standard library would change this one."""
     script = Path(__file__).with_name("collect.py")
     ended = subprocess.run(  # noqa: S603 - our own script under our own interpreter
         [sys.executable, "-I", "-S", str(script)],

@@ -15,10 +15,11 @@ class Question:
     Attributes:
         id: Short name, for example `q017`.
         text: The question as a person would ask it.
-        split: `development` (for choices and fits) or `test` (for the figures that are reported).
+        split: `development` (for choosing and fitting) or `test` (for reported figures).
         relevant: Passage id to grade: 3 answers it, 2 answers a part, 1 helps.
-        begins: How the judged parts of long texts begin, by passage id: another Python may number them differently.
-        kind: What makes it hard, such as `paraphrase` or `no_answer` (nothing in the corpus answers it); mostly empty.
+        begins: Passage id to the first words of a judged part of a long text. Another Python may number the parts
+            differently.
+        kind: What makes it hard, such as `paraphrase` or `no_answer` (nothing in the corpus answers it); usually empty.
     """
 
     id: str
@@ -30,14 +31,9 @@ class Question:
 
 
 def load_questions(split: Split | None = None) -> list[Question]:
-    """Load the judged questions.
+    """Load the judged questions, all of them or those of one split.
 
-    Args:
-        split: `development` or `test`; None gives both.
-
-    Returns:
-        The questions in the order of the file, judged on Python 3.11. `evaluation.present` fits them to the passages
-        of another version.
+    They were judged on Python 3.11; `evaluation.fit_judgments` fits them to the passages of another version.
 
     Example:
         >>> len(load_questions("test")) >= 30

@@ -1,4 +1,4 @@
-"""First-stage retrieval: embedding, hybrid retriever and persistent stores."""
+"""First-stage retrieval: an embedding, a hybrid retriever over dense vectors and BM25, and persistent stores."""
 
 import lazy_loader
 

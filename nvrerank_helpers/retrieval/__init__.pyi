@@ -2,11 +2,11 @@ from .embedding import StaticEmbedding as StaticEmbedding
 from .hybrid import HybridRetriever as HybridRetriever
 from .hybrid import MatchingBM25Retriever as MatchingBM25Retriever
 from .hybrid import build_hybrid as build_hybrid
-from .hybrid import check_unique as check_unique
-from .hybrid import fuse as fuse
-from .hybrid import reranking as reranking
+from .hybrid import fuse_by_reciprocal_rank as fuse_by_reciprocal_rank
+from .hybrid import make_search as make_search
 from .stores.base import Store as Store
 from .stores.base import StoreBusy as StoreBusy
+from .stores.base import StoreError as StoreError
 from .stores.base import StoreUnavailable as StoreUnavailable
 from .stores.base import WrongModel as WrongModel
 from .stores.lance import LanceStore as LanceStore

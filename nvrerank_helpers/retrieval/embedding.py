@@ -9,10 +9,10 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 
 
 class StaticEmbedding(BaseEmbedding):
-    """Embed text with wordllama's static vectors: a table look-up and a mean, no neural network at run time.
+    """Embed text with wordllama's static vectors: a table look-up and a mean, without a neural network.
 
-    Cheap enough for thousands of passages a second on a laptop; the weights (16 MB, 256 dimensions) come inside
-    wordllama's wheel.
+    It embeds thousands of passages per second on a laptop. The weights (16 MB, 256 dimensions) come in wordllama's
+    wheel.
 
     Example:
         >>> vector = StaticEmbedding().get_query_embedding("sort a list")
@@ -25,7 +25,7 @@ class StaticEmbedding(BaseEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name that LlamaIndex stores with a serialised embedding."""
+        """Return the name that LlamaIndex stores with a serialized embedding."""
         return "StaticEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
@@ -42,17 +42,17 @@ class StaticEmbedding(BaseEmbedding):
             raise ValueError(
                 "An empty text has no vector: leave out empty passages, and ask a question that says something."
             )
-        vectors: list[list[float]] = _word_vectors().embed(texts, norm=True).tolist()
+        vectors: list[list[float]] = _load_word_vectors().embed(texts, norm=True).tolist()
         return vectors
 
 
 @cache
-def _word_vectors() -> Any:
+def _load_word_vectors() -> Any:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    import wordllama  # sets up the root logger of whoever imports it: put back what was there
+    import wordllama  # its import configures the root logger: restore what was there
 
     root.handlers[:] = handlers
     root.setLevel(level)
-    # Its loader looks for the tokenizer in a folder that its wheel does not have, and would then download it.
+    # Its loader looks for the tokenizer in a folder that its wheel doesn't have, and would then download it.
     return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)

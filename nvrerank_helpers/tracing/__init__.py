@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of a query, without texts."""
+"""OpenTelemetry spans of a query, without texts unless you want them."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Traces of queries through OpenTelemetry: which step took how long, what it cost, and where it failed."""
+"""Traces of queries with OpenTelemetry: which step took how long, what it cost, and where it failed."""
 
 import logging
 import os
@@ -13,43 +13,38 @@ from llama_index.core.instrumentation.events import BaseEvent
 
 from nvrerank_helpers.connector import RerankCostEvent, RerankFailedEvent
 from nvrerank_helpers.extras import extra
-from nvrerank_helpers.tracing.spans import span_table, told
+from nvrerank_helpers.tracing.spans import redact_span, tabulate_spans
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-UNHANDLED = "openinference.instrumentation.llama_index._handler"  # warns of each event that it does not know
+UNHANDLED = "openinference.instrumentation.llama_index._handler"  # warns about each event that it does not know
 SPANS_KEPT = 1000  # in memory; a query of this course takes about twenty
-MOST_ATTRIBUTES = 10_000  # of a span; the SDK's own limit of 128 is less than a list of 50 nodes has
+MOST_ATTRIBUTES = 10_000  # of a span; the SDK's default of 128 is too small for a list of 50 nodes
 
 
 class Tracing:
-    """Trace what LlamaIndex does, as long as it is open.
+    """Trace what LlamaIndex does until it is closed.
 
-    Each step of a query becomes a span of OpenTelemetry, named and described by the conventions of OpenInference; a
-    call of `NVIDIARerank` also tells its tokens, requests and retries, and whether it failed, also where the order of
-    the first stage was kept. The last 1,000 spans stay in memory. The process's own tracer provider is left alone.
+    Each step of a query becomes an OpenTelemetry span that follows the conventions of OpenInference. A call of
+    `NVIDIARerank` also records its tokens, requests and retries, and whether it failed, even if it kept the first-stage
+    order. The last 1,000 spans stay in memory. The process's own tracer provider isn't changed.
 
-    Where `endpoint` is given, or `OTEL_EXPORTER_OTLP_ENDPOINT` is set, the spans also go to a collector by OTLP over
-    HTTP, from a thread of their own; `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_TRACES_SAMPLER` are
-    obeyed. A collector that is down costs spans and log lines, no query.
+    If `endpoint` is given or `OTEL_EXPORTER_OTLP_ENDPOINT` is set, the spans also go to a collector by OTLP over HTTP,
+    from a background thread. `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_TRACES_SAMPLER` are
+    respected. A collector that is down costs spans and log lines, but no query.
 
-    Use it in a `with` block, or call `close`. Opening another one closes this one, so that a cell can be run again.
+    Use it in a `with` block, or call `close`. Opening another one closes this one, so you can run a cell again.
 
     Args:
-        texts: Whether spans hold queries, passages, prompts, answers and the words of errors. Without them they hold
+        texts: Whether spans contain queries, passages, prompts, answers and error messages. Otherwise they contain the
             names of steps, models and errors, times, counts, and the ids and scores of nodes.
         endpoint: Address of the collector, such as `http://localhost:4318`.
 
     Raises:
         ExtraNotInstalled: The extra `production` is missing.
-        RuntimeError: LlamaIndex is traced by a set-up of your own already.
-
-    Example:
-        >>> with Tracing() as tracing:  # doctest: +SKIP
-        ...     engine.query("How do I join two paths?")
-        >>> tracing.table()  # doctest: +SKIP
+        RuntimeError: LlamaIndex is already traced by your own set-up.
     """
 
     _open: ClassVar["Tracing | None"] = None
@@ -64,37 +59,33 @@ class Tracing:
         self._instrumentor = LlamaIndexInstrumentor()
         if self._instrumentor.is_instrumented_by_opentelemetry:
             raise RuntimeError(
-                "LlamaIndex is traced already, by a set-up of your own: use that one, or end it first with "
+                "LlamaIndex is traced already, by your own set-up: use that one, or end it first with "
                 "LlamaIndexInstrumentor().uninstrument()."
             )
-        self._kept = _Kept()
+        self._kept = _KeepingExporter()
         self._provider = TracerProvider(span_limits=SpanLimits(max_span_attributes=MOST_ATTRIBUTES))
-        self._provider.add_span_processor(SimpleSpanProcessor(_Told(self._kept, texts=texts)))
+        self._provider.add_span_processor(SimpleSpanProcessor(_RedactingExporter(self._kept, texts=texts)))
         if endpoint or any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
-            self._provider.add_span_processor(_to_collector(endpoint, texts=texts))
+            self._provider.add_span_processor(_make_collector_processor(endpoint, texts=texts))
         self._tracer = self._provider.get_tracer(__name__)
         self._instrumentor.instrument(tracer_provider=self._provider)
         get_dispatcher().add_event_handler(_NOTES)
-        logging.getLogger(UNHANDLED).addFilter(_not_ours)
+        logging.getLogger(UNHANDLED).addFilter(_is_not_ours)
         self._closed = False
         Tracing._open = self
 
     def step(self, name: str) -> AbstractContextManager[Any]:
-        """Put what happens in a `with` block under a span of your own, such as one for a whole search.
+        """Put what happens in a `with` block under a span, for example one for a whole search.
 
         Args:
-            name: What it is called; it is sent as it is, so let it hold no query.
-
-        Example:
-            >>> with tracing.step("search"):  # doctest: +SKIP
-            ...     reranker.postprocess_nodes(store.retrieve(query), query_str=query)
+            name: It is sent unchanged, so it must not contain a query.
         """
         step: AbstractContextManager[Any] = self._tracer.start_as_current_span(name)
         return step
 
     @property
     def spans(self) -> list[Any]:
-        """The spans that ended, as they were sent: `opentelemetry.sdk.trace.ReadableSpan`, the oldest first."""
+        """The ended spans as they were sent (`opentelemetry.sdk.trace.ReadableSpan`), the oldest first."""
         return list(self._kept.spans)
 
     def clear(self) -> None:
@@ -102,16 +93,16 @@ class Tracing:
         self._kept.spans.clear()
 
     def table(self) -> "pd.DataFrame":
-        """Show the steps of the traces so far; see `span_table`."""
-        return span_table(self.spans)
+        """Make a table of the traces so far; see `tabulate_spans`."""
+        return tabulate_spans(self.spans)
 
     def close(self) -> None:
-        """Stop tracing and send what is left to the collector; the spans stay readable. Closing twice does no harm."""
+        """Stop tracing and send what is left to the collector. The spans stay readable; closing twice does no harm."""
         if self._closed:
             return
         self._closed, Tracing._open = True, None
         get_dispatcher().event_handlers.remove(_NOTES)
-        logging.getLogger(UNHANDLED).removeFilter(_not_ours)
+        logging.getLogger(UNHANDLED).removeFilter(_is_not_ours)
         self._instrumentor.uninstrument()
         self._provider.shutdown()
 
@@ -122,8 +113,8 @@ class Tracing:
         self.close()
 
 
-class _Notes(BaseEventHandler):
-    """Writes what a reranking cost, and that it failed, into the span of its call."""
+class _EventNotes(BaseEventHandler):
+    """Records the cost or the failure of a reranking in the span of its call."""
 
     def handle(self, event: BaseEvent, **_: Any) -> None:
         from opentelemetry.trace import get_current_span
@@ -138,16 +129,16 @@ class _Notes(BaseEventHandler):
             span.add_event("rerank_failed", {"error.type": event.error})
 
 
-_NOTES = _Notes()
+_NOTES = _EventNotes()
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
-    """Tell whether a log line is about something else than the events that `_Notes` handles in its place."""
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Return whether a log line is about anything but the events that `_EventNotes` handles instead."""
     return not any(kind.__name__ in record.getMessage() for kind in (RerankCostEvent, RerankFailedEvent))
 
 
-class _Kept:
-    """An exporter that keeps the last spans."""
+class _KeepingExporter:
+    """Keeps the last spans in memory."""
 
     def __init__(self) -> None:
         self.spans: deque[Any] = deque(maxlen=SPANS_KEPT)
@@ -159,26 +150,26 @@ class _Kept:
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Do nothing: what was kept can still be read."""
+        """Do nothing: the spans stay readable."""
 
 
-class _Told:
-    """An exporter that hands spans on to another one, as `told` makes them."""
+class _RedactingExporter:
+    """Redacts spans and passes them on to another exporter."""
 
     def __init__(self, to: Any, *, texts: bool) -> None:
         self._to, self._texts = to, texts
 
     def export(self, spans: Sequence[Any]) -> Any:
-        return self._to.export([told(span, texts=self._texts) for span in spans])
+        return self._to.export([redact_span(span, texts=self._texts) for span in spans])
 
     def shutdown(self) -> None:
         self._to.shutdown()
 
 
-def _to_collector(endpoint: str | None, *, texts: bool) -> Any:
+def _make_collector_processor(endpoint: str | None, *, texts: bool) -> Any:
     with extra("production"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    # The exporter wants the full path from an argument, and finds it itself from the environment.
+    # As an argument, the exporter expects the full path; it adds the path to an address from the environment.
     exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces") if endpoint else OTLPSpanExporter()
-    return BatchSpanProcessor(_Told(exporter, texts=texts))
+    return BatchSpanProcessor(_RedactingExporter(exporter, texts=texts))

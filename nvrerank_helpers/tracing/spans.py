@@ -1,4 +1,4 @@
-"""What spans of OpenTelemetry tell: without texts where none are wanted, and as a table."""
+"""Spans of OpenTelemetry: without texts if none are wanted, and as a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-# What a span may say without texts. A list of what is hidden would not do: openinference 4.6 hides inputs and outputs
-# and still sends the passages, inside `llm.prompt_template.variables`.
-WORDLESS = {
+# All that a span may contain if texts aren't wanted. A list of what to hide isn't enough: openinference 4.6 hides
+# inputs and outputs but still sends the passages, inside `llm.prompt_template.variables`.
+SAFE_ATTRIBUTES = {
     "openinference.span.kind",
     "embedding.model_name",
     "llm.model_name",
@@ -20,28 +20,23 @@ WORDLESS = {
     "rerank.retries",
     "rerank.cached",
 }
-WORDLESS_BEGINNINGS = ("llm.token_count.",)
-WORDLESS_ENDS = (".document.id", ".document.score")
+SAFE_BEGINNINGS = ("llm.token_count.",)
+SAFE_ENDS = (".document.id", ".document.score")
 
 
-def told(span: Any, *, texts: bool) -> Any:
-    """Return what may be told of a span.
+def redact_span(span: Any, *, texts: bool) -> Any:
+    """Return a copy of an ended span, without texts unless `texts` allows them.
 
-    Args:
-        span: An ended span.
-        texts: Whether it may hold words of queries, passages, answers and errors.
-
-    Returns:
-        A copy. A reranking that kept the order of the first stage has the status of an error, though the call went on.
+    A reranking that kept the first-stage order gets an error status, although the call went on.
     """
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.trace import Status, StatusCode
 
     attributes, events, status = span.attributes, span.events, span.status
     if not texts:
-        attributes = wordless(attributes)
-        events = [Event(event.name, wordless(event.attributes), event.timestamp) for event in events]
-    failure = _failure(span)
+        attributes = drop_texts(attributes)
+        events = [Event(event.name, drop_texts(event.attributes), event.timestamp) for event in events]
+    failure = _find_failure(span)
     if failure and not (texts and status.description):
         status = Status(StatusCode.ERROR, failure)
     elif not texts:
@@ -62,61 +57,59 @@ def told(span: Any, *, texts: bool) -> Any:
     )
 
 
-def wordless(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the attributes that hold no text of a query, a passage, an answer or an error.
+def drop_texts(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return only the attributes that contain no text of a query, a passage, an answer or an error.
 
     Example:
-        >>> wordless({"reranker.query": "my secret", "reranker.top_k": 4, "llm.token_count.prompt": 1204})
+        >>> drop_texts({"reranker.query": "my secret", "reranker.top_k": 4, "llm.token_count.prompt": 1204})
         {'reranker.top_k': 4, 'llm.token_count.prompt': 1204}
     """
     return {
         name: value
         for name, value in (attributes or {}).items()
-        if name in WORDLESS or name.startswith(WORDLESS_BEGINNINGS) or name.endswith(WORDLESS_ENDS)
+        if name in SAFE_ATTRIBUTES or name.startswith(SAFE_BEGINNINGS) or name.endswith(SAFE_ENDS)
     }
 
 
-def _failure(span: Any) -> str | None:
-    """Return the name of the error that a span met, whether it raised or went on."""
+def _find_failure(span: Any) -> str | None:
+    """Return the name of the error that a span recorded, whether it was raised or handled."""
     types = [(event.attributes or {}).get("exception.type") for event in span.events]
     name = next(filter(None, reversed(types)), None) or (span.attributes or {}).get("error.type")
     return str(name).rpartition(".")[2] if name else None
 
 
-def span_table(spans: Iterable[Any]) -> "pd.DataFrame":
-    """Put the steps of traces one below the other, each under the step that it belongs to.
+def tabulate_spans(spans: Iterable[Any]) -> "pd.DataFrame":
+    """Make a table of the steps of traces, each step below the one that it is part of.
 
-    A step that LlamaIndex takes inside another one of the same class, as `_query` in `query`, is left out, and its
-    tokens are counted there.
-
-    Args:
-        spans: As `Tracing.spans` has them.
+    A step that LlamaIndex takes inside another one of the same class, such as `_query` in `query`, isn't listed; its
+    tokens count for the outer one.
 
     Returns:
-        Indexed by the `step`, a dot for each level; columns `trace` (from 1), `kind`, `starts` (milliseconds after the
-        begin of its trace), `ms` (how long it took), `tokens` (0 where no service counted any) and `status`: `ok`,
-        or the name of the error.
+        Indexed by `step`, with a dot for each level. The columns are `trace` (from 1), `kind`, `starts` (milliseconds
+        after the trace began), `ms` (how long it took), `tokens` (0 if no service counted any) and `status`: `ok`, or
+        the name of the error.
     """
     import pandas as pd
 
     by_trace: dict[int, list[Any]] = {}
     for span in sorted(spans, key=lambda span: span.start_time):
         by_trace.setdefault(span.context.trace_id, []).append(span)
-    rows = [row | {"trace": n} for n, trace in enumerate(by_trace.values(), 1) for row in _rows(trace)]
+    rows = [row | {"trace": n} for n, trace in enumerate(by_trace.values(), 1) for row in _make_rows(trace)]
     columns = ["step", "trace", "kind", "starts", "ms", "tokens", "status"]
     return pd.DataFrame(rows, columns=columns).set_index("step")
 
 
-def _depth(span: Any, by_id: Mapping[int, Any]) -> int:
+def _measure_depth(span: Any, by_id: Mapping[int, Any]) -> int:
     above = by_id.get(span.parent.span_id) if span.parent else None
-    return _depth(above, by_id) + 1 if above else 0
+    return _measure_depth(above, by_id) + 1 if above else 0
 
 
-def _rows(trace: Sequence[Any]) -> list[dict[str, Any]]:
-    """Make the rows of one trace, whose spans are the first to begin first."""
+def _make_rows(trace: Sequence[Any]) -> list[dict[str, Any]]:
+    """Make the rows of one trace, whose spans are sorted by start."""
     rows: dict[int, dict[str, Any]] = {}
     by_id = {span.context.span_id: span for span in trace}
-    for span in sorted(trace, key=lambda span: _depth(span, by_id)):  # a coarse clock gives both the same begin
+    # Parents first: with a coarse clock, a step and its parent may have the same start.
+    for span in sorted(trace, key=lambda span: _measure_depth(span, by_id)):
         above = rows.get(span.parent.span_id) if span.parent else None
         name, attributes = span.name.partition(".")[0], span.attributes or {}
         tokens = attributes.get("llm.token_count.total", 0)
@@ -134,7 +127,7 @@ def _rows(trace: Sequence[Any]) -> list[dict[str, Any]]:
             "starts": (span.start_time - trace[0].start_time) / 1e6,
             "ms": (span.end_time - span.start_time) / 1e6,
             "tokens": tokens,
-            "status": _failure(span) or "ok",
+            "status": _find_failure(span) or "ok",
         }
-    shown = {row["place"]: row for row in rows.values()}  # a step that was left out has the row of the one above it
+    shown = {row["place"]: row for row in rows.values()}  # a step that is not listed has the row of its parent
     return [shown[place] for place in sorted(shown)]

@@ -40,34 +40,34 @@ class Lab:
 
 @contextmanager
 def serve_lab(folder: Path, log: Path) -> Iterator[Lab]:
-    """Start `tools/lab.py` in a copy of the course, with an empty home folder, and wait until it tells its address.
+    """Start `tools/lab.py` in a copy of the course, with an empty home folder, and wait until it prints its address.
 
     Args:
-        folder: Holds `tools/lab.py` and `notebooks/`.
-        log: File for what the server says.
+        folder: Contains `tools/lab.py` and `notebooks/`.
+        log: File for the output of the server.
     """
-    told: Queue[re.Match[str] | None] = Queue()
+    found_at: Queue[re.Match[str] | None] = Queue()
     command = [sys.executable, "tools/lab.py", "--no-browser", "--port=0"]
     with tempfile.TemporaryDirectory() as home:
         env = {name: value for name, value in os.environ.items() if not name.startswith(PERSONAL)} | {"HOME": home}
         with subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True) as server:
-            listener = Thread(target=_listen, args=(server.stderr, log, told))
+            listener = Thread(target=_listen, args=(server.stderr, log, found_at))
             listener.start()
             try:
-                found = told.get(timeout=60)
+                found = found_at.get(timeout=120)
                 if found is None:
-                    raise RuntimeError(f"JupyterLab ended before it told its address, see {log}")
+                    raise RuntimeError(f"JupyterLab ended before it printed its address, see {log}")
                 yield Lab(found[1], found[2], folder)
             finally:
                 server.terminate()
                 listener.join()
 
 
-def _listen(said: IO[str], log: Path, told: "Queue[re.Match[str] | None]") -> None:
-    """Write down what the server says, and hand on its address."""
+def _listen(output: IO[str], log: Path, found_at: "Queue[re.Match[str] | None]") -> None:
+    """Copy the output of the server into a file, and pass on its address."""
     with log.open("w", encoding="utf-8") as file:
-        for line in said:
+        for line in output:
             file.write(line)
             if found := ADDRESS.search(line):
-                told.put(found)
-    told.put(None)
+                found_at.put(found)
+    found_at.put(None)

@@ -25,7 +25,7 @@ def open_notebook(page, address):
 
 
 def saved(page, path):
-    """Save the notebook as a reader would, and return it as it stands on the disk."""
+    """Save the notebook as a reader would, and return it as it is on the disk."""
     with page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url):
         page.keyboard.press("Control+s")
     return nbformat.read(path, as_version=4)
@@ -37,7 +37,7 @@ def saved(page, path):
     ids=["lab-00", "lab-04", "notebook7-00"],
 )
 def test_run_all_cells_reaches_the_last_one_without_an_error(page, lab, request, front_end, name):
-    # Under a name of its own, the notebook has a kernel of its own, which counts from 1.
+    # Under its own name, the notebook has its own kernel, which counts from 1.
     notebooks = lab.folder / "notebooks"
     path = Path(shutil.copy(notebooks / f"{name}.ipynb", notebooks / f"{request.node.callspec.id}.ipynb"))
     count = sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)

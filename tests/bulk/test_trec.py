@@ -3,21 +3,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvrerank_helpers.bulk.errors import BadRun
-from nvrerank_helpers.bulk.trec import RunLine, joined, run_line, run_lines
+from nvrerank_helpers.bulk import BadRun, RunLine
+from nvrerank_helpers.bulk.trec import join_texts, read_run_lines
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1)
 
 
 @given(WORDS, WORDS, st.integers(1, 1000), st.floats(allow_nan=False, allow_infinity=False), WORDS)
 def test_a_line_is_read_as_it_was_written(qid, docno, rank, score, tag):
-    line = run_line(qid, docno, rank, score, tag)
-    assert list(run_lines([f"{line}\n"])) == [line]
+    line = RunLine(qid, docno, rank, score, tag)
+    assert list(read_run_lines([f"{line}\n"])) == [line]
 
 
 def test_ir_measures_reads_what_is_written(tmp_path):
     file = tmp_path / "a.run"
-    file.write_text(f"{run_line('1', 'x', 1, 2.5)}\n{run_line('1', 'y', 2, -0.125)}\n")
+    file.write_text(f"{RunLine('1', 'x', 1, 2.5)}\n{RunLine('1', 'y', 2, -0.125)}\n")
     read = [(line.query_id, line.doc_id, line.score) for line in ir_measures.read_trec_run(str(file))]
     assert read == [("1", "x", 2.5), ("1", "y", -0.125)]
 
@@ -25,17 +25,17 @@ def test_ir_measures_reads_what_is_written(tmp_path):
 @pytest.mark.parametrize("id_", ["", "two words", "tab\tbed", " x"])
 def test_an_id_that_a_run_file_cannot_hold_is_refused(id_):
     with pytest.raises(BadRun, match="one word without blanks"):
-        run_line(id_, "x", 1, 0.0)
+        str(RunLine(id_, "x", 1, 0.0))
 
 
 @pytest.mark.parametrize("line", ["1 Q0 x 1 2.5", "1 Q0 x one 2.5 tag", "1 Q0 x 1 high tag", "1 Q0 a b 1 2.5 tag"])
-def test_what_is_no_line_of_a_run_is_refused_with_its_number(line):
+def test_a_line_that_is_not_of_a_run_is_refused_with_its_number(line):
     with pytest.raises(BadRun, match="Line 2 of the run is not"):
-        list(run_lines(["1 Q0 x 1 2.5 tag", line]))
+        list(read_run_lines(["1 Q0 x 1 2.5 tag", line]))
 
 
-def test_empty_lines_are_passed_over():
-    assert list(run_lines(["", "1 Q0 x 1 2.5 tag\n", "\n"])) == [RunLine("1", "x", 1, 2.5, "tag")]
+def test_empty_lines_are_skipped():
+    assert list(read_run_lines(["", "1 Q0 x 1 2.5 tag\n", "\n"])) == [RunLine("1", "x", 1, 2.5, "tag")]
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def files(tmp_path):
 
 
 def rows(folder):
-    return list(joined(folder / "a.run", folder / "queries.tsv", folder / "passages.tsv", folder / "texts.sqlite"))
+    return list(join_texts(folder / "a.run", folder / "queries.tsv", folder / "passages.tsv", folder / "texts.sqlite"))
 
 
-def test_the_texts_are_put_to_the_ids_of_a_run(files):
+def test_the_ids_of_a_run_are_joined_with_their_texts(files):
     assert rows(files) == [
         ("1", "which way?", "x", "a wood\twith a tab"),
         ("1", "which way?", "y", "two roads"),
@@ -68,7 +68,7 @@ def test_the_texts_are_put_to_the_ids_of_a_run(files):
         ("queries.tsv", "1 which way?\n", "Line 1 of .*queries.tsv is not `qid<TAB>query`"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(files, file, text, message):
+def test_files_that_do_not_fit_together_are_refused(files, file, text, message):
     (files / file).write_text(text)
     with pytest.raises(BadRun, match=message):
         rows(files)

@@ -37,5 +37,5 @@ def catalog(standin: StandIn) -> Iterator[StandIn]:
 
 @pytest.fixture
 def key() -> str:
-    """Return a key of this test's own, and so a minute of its own."""
+    """Return a key that no other test uses: the stand-in counts the requests of a minute by key."""
     return f"nvapi-{uuid4()}"

@@ -6,19 +6,16 @@ The service waits for an event that is set after the call only, so no test depen
 
 import asyncio
 import contextlib
-import socket
-import threading
 
 import httpx
 import httpx2
 import pytest
+from asking import ids, nodes
 from connector import NVIDIARerank
 from connector.errors import RerankTimeout
-from llama_index.core.schema import NodeWithScore, TextNode
+from http_fake import serving
 
-DEADLINE = 0.05
-DRIP = 0.01  # seconds between two bytes
-NODES = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in ("1", "3", "2")]
+NODES = nodes(1, 3, 2)
 FINE = b"HTTP/1.1 200 OK\r\n"
 PATTERNS = {  # what is sent at once, and what again and again
     "silent": (b"", b""),
@@ -36,86 +33,37 @@ CLIENTS = {
 }
 
 
-class EndlessService:
-    """Begins an answer to whoever connects, and goes on with it until the end of the `with` block."""
-
-    def __init__(self, at_once, drip):
-        self.at_once, self.drip = at_once, drip
-        self.over = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.base_url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/reranking"  # which lists no models
-        self.threads = [threading.Thread(target=self.accept)]
-
-    def __enter__(self):
-        self.threads[0].start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        socket.create_connection(self.listener.getsockname()).close()  # wakes `accept`
-        for thread in self.threads:
-            thread.join()
-        self.listener.close()
-
-    def accept(self):
-        while not self.over.is_set():
-            connection, _ = self.listener.accept()
-            self.threads.append(threading.Thread(target=self.answer, args=(connection,)))
-            self.threads[-1].start()
-
-    def answer(self, connection):
-        with connection, contextlib.suppress(OSError):  # the client hangs up
-            connection.sendall(self.at_once)
-            while not self.over.wait(DRIP):
-                connection.sendall(self.drip)
-
-
-@pytest.fixture(params=CLIENTS)
-def kind(request):
-    """Return whether to call async, and with which clients; the sync ones are closed when the service is gone."""
-    clients = {argument: make() for argument, make in CLIENTS[request.param].items()}
-    yield request.param.startswith("async"), clients
-    if "http_client" in clients:
-        clients["http_client"].close()
-
-
-@pytest.fixture(params=PATTERNS)
-def service(request):
-    with EndlessService(*PATTERNS[request.param]) as endless:
-        yield endless
-
-
-@pytest.fixture(params=[512, 1], ids=["one", "many"])
-def rerank(request, kind, service):
-    """Make a call of one request or of many: `rerank(on_failure)`."""
-
-    def reranked(on_failure):
-        is_async, clients = kind
+@pytest.mark.parametrize("batch_size", [512, 1], ids=["one", "many"])
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_call_ends_with_a_timeout_or_keeps_the_order(kind, pattern, batch_size):
+    def call(on_failure):
+        clients = {argument: make(trust_env=False, verify=False) for argument, make in CLIENTS[kind].items()}
+        sync_clients.extend(clients[name] for name in clients if name == "http_client")
         reranker = NVIDIARerank(
-            base_url=service.base_url,
+            base_url=f"{service.origin}/reranking",  # which lists no models
             model="m",
-            deadline=DEADLINE,
+            deadline=0.05,
             on_failure=on_failure,
-            max_batch_size=request.param,
+            max_batch_size=batch_size,
             **clients,
         )
 
-        async def call():
+        async def acall():
             async with clients.get("async_http_client") or contextlib.nullcontext():
                 return await reranker.apostprocess_nodes(NODES, query_str="q")
 
         with reranker:
-            return asyncio.run(call()) if is_async else reranker.postprocess_nodes(NODES, query_str="q")
+            return (
+                asyncio.run(acall()) if kind.startswith("async") else reranker.postprocess_nodes(NODES, query_str="q")
+            )
 
-    return reranked
-
-
-def test_a_call_ends_with_a_timeout(rerank):
-    with pytest.raises(RerankTimeout):
-        rerank("raise")
-
-
-def test_a_call_keeps_the_order(rerank):
-    kept = rerank("keep_order")
-    assert [item.node_id for item in kept] == [item.node_id for item in NODES]
+    sync_clients = []
+    with serving(lambda _: service.drip(*pattern)) as service:
+        with pytest.raises(RerankTimeout):
+            call("raise")
+        kept = call("keep_order")
+    for client in sync_clients:  # when the service is gone: until then their threads read from it
+        client.close()
+    assert ids(kept) == ids(NODES)
     assert {item.metadata["rerank_failed"] for item in kept} == {"RerankTimeout"}

@@ -4,7 +4,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
@@ -180,7 +179,7 @@ def test_another_process_that_writes_for_long_is_not_waited_for(cache, path):
 
 def test_threads_do_not_queue_up_behind_one_that_waits(cache, monkeypatch):
     monkeypatch.setattr(disk_cache, "BUSY", 0.01)
-    with cache._opened(), ThreadPoolExecutor(1) as pool:
+    with cache._use_connection(), ThreadPoolExecutor(1) as pool:
         stuck = pool.submit(cache.get, [key(1)])
         with pytest.raises(CacheError, match="in use by other threads"):
             stuck.result()
@@ -189,7 +188,7 @@ def test_threads_do_not_queue_up_behind_one_that_waits(cache, monkeypatch):
 
 def test_closing_waits_for_the_thread_that_uses_the_file(cache):
     with ThreadPoolExecutor(1) as pool:
-        with cache._opened() as connection:
+        with cache._use_connection() as connection:
             closing = pool.submit(cache.close)
             assert not wait([closing], timeout=0.05).done
             connection.execute("SELECT count(*) FROM scores")
@@ -211,13 +210,6 @@ def test_another_process_that_prepares_the_file_at_this_moment_is_no_error(path,
     with DiskCache(path) as cache:
         cache.put({key(1): 1.0})
         assert cache.get([key(1)]) == {key(1): 1.0}
-
-
-def test_a_closed_cache_says_so(path):
-    cache = DiskCache(path)
-    cache.close()
-    with pytest.raises(CacheError, match="closed"):
-        cache.get([key(1)])
 
 
 def test_a_pickled_cache_opens_the_same_file(cache, path):
@@ -256,7 +248,7 @@ def test_the_threads_of_a_child_never_use_what_the_parent_opened(cache, monkeypa
     def open_while_another_thread_asks(self, patience):
         with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
             patch.setattr(DiskCache, "_open", opened)
-            others.append(pool.submit(lambda: self._opened().__enter__()).result())
+            others.append(pool.submit(lambda: self._use_connection().__enter__()).result())
         return opened(self, patience)
 
     opened = DiskCache._open
@@ -269,12 +261,12 @@ def test_the_threads_of_a_child_never_use_what_the_parent_opened(cache, monkeypa
 
 def test_a_child_does_not_wait_long_for_a_file_that_is_locked(cache, path, monkeypatch):
     monkeypatch.setattr(disk_cache, "BUSY", 0.01)
+    monkeypatch.setattr(disk_cache, "OPENING", 3600.0)  # whoever waits so long is not waiting for a query
     inherited = cache._file = cache._file._replace(process=-1)
-    other, started = sqlite3.connect(path, isolation_level=None), time.monotonic()
+    other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(CacheError, match="locked"):
         cache.get([key(1)])
-    assert time.monotonic() - started < disk_cache.OPENING / 2
     other.close()
     inherited.connection.close()
 

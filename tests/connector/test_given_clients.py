@@ -1,6 +1,5 @@
 import asyncio
 import contextvars
-import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,89 +8,55 @@ import aiohttp
 import httpx
 import httpx2
 import pytest
+from asking import NIM, client_of, nodes, passages, rank, rerank, reranker_of
 from connector.client import RankingClient
-from connector.endpoints import endpoint
 from connector.errors import InvalidAnswer, RerankError, RerankTimeout, ServiceUnreachable
 from connector.reranker import NVIDIARerank
 from connector_alias import package_name
-from llama_index.core.schema import NodeWithScore, TextNode
+from fake_service import FakeService
+from http_fake import http, serving
 from pydantic import SecretStr
-from raw_service import http, serving
-
-NIM = endpoint("http://nim.example/v1", None, {})
-LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
-KEY = SecretStr("key-of-the-test")
 
 
-def passages(*numbers):
-    return [{"text": str(number)} for number in numbers]
+@pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
+def library(request):
+    return request.param
 
 
-def nodes():
-    return [NodeWithScore(node=TextNode(text=text), score=0.5) for text in ("1", "3", "2")]
+@pytest.fixture
+def service(library):
+    return FakeService(library)
 
 
-class Nim:
-    """Answers a request of either library, and keeps it."""
-
-    def __init__(self, library):
-        self.library, self.requests = library, []
-
-    def __call__(self, request):
-        self.requests.append(request)
-        if request.method == "GET":
-            return self.library.Response(404)
-        texts = [passage["text"] for passage in json.loads(request.content)["passages"]]
-        rankings = [{"index": index, "logit": float(text)} for index, text in enumerate(texts)]
-        return self.library.Response(200, json={"rankings": rankings})
-
-    async def acall(self, request):
-        return self(request)
-
-    def client(self, **arguments):
-        return self.library.Client(transport=self.library.MockTransport(self), **arguments)
-
-    def async_client(self, **arguments):
-        return self.library.AsyncClient(transport=self.library.MockTransport(self.acall), **arguments)
+def answer_with(service, answer):
+    """Let the service give one answer to everything."""
+    service.models, service.answers = answer, [answer] * 9
+    return service
 
 
-@LIBRARIES
-def test_a_sync_client_of_either_library_serves_sync_calls(library):
-    nim = Nim(library)
-    assert RankingClient(NIM, "m", http_client=nim.client()).rank("q", passages(1, 3)).logits == [1, 3]
-    assert nim.requests[-1].headers["content-type"] == "application/json"
+def test_clients_of_either_library_serve(service, way):
+    assert rank(client_of(service), 1, 3, way=way).logits == [1, 3]
+    assert service.requests[-1].headers["content-type"] == "application/json"
 
 
-@LIBRARIES
-async def test_an_async_client_of_either_library_serves_async_calls(library):
-    nim = Nim(library)
-    client = RankingClient(NIM, "m", async_http_client=nim.async_client())
+async def test_an_async_call_uses_a_sync_client_where_there_is_no_other(service):
+    client = RankingClient(NIM, "m", http_client=service.client())
     assert (await client.arank("q", passages(1, 3))).logits == [1, 3]
 
 
-@LIBRARIES
-async def test_an_async_call_uses_a_sync_client_where_there_is_no_other(library):
-    nim = Nim(library)
-    client = RankingClient(NIM, "m", http_client=nim.client())
-    assert (await client.arank("q", passages(1, 3))).logits == [1, 3]
-    assert len(nim.requests) == 2  # the list of models, and the ranking
-
-
-@LIBRARIES
 async def test_an_async_call_prefers_the_async_client(library):
-    sync, asynchronous = Nim(library), Nim(library)
-    client = RankingClient(NIM, "m", http_client=sync.client(), async_http_client=asynchronous.async_client())
-    await client.arank("q", passages(1))
-    assert (len(sync.requests), len(asynchronous.requests)) == (0, 2)
-
-
-class Subclass(httpx.Client):
-    """As test clients of web frameworks are."""
+    sync, other = FakeService(library), FakeService(library)
+    await RankingClient(NIM, "m", http_client=sync.client(), async_http_client=other.async_client()).arank(
+        "q", passages(1)
+    )
+    assert (len(sync.requests), len(other.requests)) == (0, 1)
 
 
 def test_a_subclass_is_a_client():
-    nim = Nim(httpx)
-    client = Subclass(transport=httpx.MockTransport(nim))
+    class Subclass(httpx.Client):
+        """As test clients of web frameworks are."""
+
+    client = Subclass(transport=httpx.MockTransport(FakeService()))
     assert RankingClient(NIM, "m", http_client=client).rank("q", passages(1)).logits == [1]
 
 
@@ -101,10 +66,7 @@ class Requests:
     def send(self, request):
         raise AssertionError
 
-    def get(self, url):
-        raise AssertionError
-
-    post = request = prepare_request = get
+    get = post = request = prepare_request = send
 
 
 WRONG = {
@@ -134,66 +96,35 @@ def test_what_is_no_client_is_refused(make, name, wanted):
     assert "closed" not in str(raised.value)
 
 
-@LIBRARIES
-def test_a_client_in_the_wrong_place_is_sent_to_the_right_one(library):
-    nim = Nim(library)
+def test_a_client_in_the_wrong_place_is_sent_to_the_right_one(service):
     with pytest.raises(ValueError, match="pass this AsyncClient as async_http_client"):
-        RankingClient(NIM, "m", http_client=nim.async_client())
+        RankingClient(NIM, "m", http_client=service.async_client())
     with pytest.raises(ValueError, match="pass this Client as http_client"):
-        RankingClient(NIM, "m", async_http_client=nim.client())
+        RankingClient(NIM, "m", async_http_client=service.client())
 
 
-@LIBRARIES
-def test_a_closed_client_is_refused(library):
-    client, other = Nim(library).client(), Nim(library).async_client()
-    client.close()
-    asyncio.run(other.aclose())
-    with pytest.raises(ValueError, match="http_client is closed"):
-        RankingClient(NIM, "m", http_client=client)
-    with pytest.raises(ValueError, match="async_http_client is closed"):
-        RankingClient(NIM, "m", async_http_client=other)
+async def close(clients):
+    clients["http_client"].close()
+    await clients["async_http_client"].aclose()
 
 
-@pytest.fixture
-def no_waiting(monkeypatch):
-    monkeypatch.setattr("connector.retries.backoff", lambda _: 0.0)
+@pytest.mark.parametrize("name", ["http_client", "async_http_client"])
+async def test_a_closed_client_is_refused(service, name):
+    clients = service.clients()
+    await close(clients)
+    with pytest.raises(ValueError, match=f"{name} is closed"):
+        RankingClient(NIM, "m", **{name: clients[name]})
 
 
-def reranker_of(nim, **arguments):
-    clients = {"http_client": nim.client(), "async_http_client": nim.async_client()}
-    return NVIDIARerank(model="m", base_url="http://nim.example/v1", **clients, **arguments)
-
-
-@LIBRARIES
-def test_a_client_that_is_closed_later_is_an_error_that_says_so(library, no_waiting):
-    reranker = reranker_of(Nim(library))
-    reranker._http_clients[0].close()
+def test_a_client_that_is_closed_later_is_an_error_that_says_so(service, no_waiting, way):
+    clients = service.clients()
+    reranker = reranker_of(service, **clients)
+    asyncio.run(close(clients))
     with pytest.raises(RerankError, match="closed") as raised:
-        reranker.postprocess_nodes(nodes(), query_str="q")
+        rerank(reranker, nodes(1, 3, 2), way)
     assert "keep it open" in raised.value.hint
-
-
-@LIBRARIES
-async def test_an_async_client_that_is_closed_later_is_an_error_that_says_so(library, no_waiting):
-    reranker = reranker_of(Nim(library))
-    await reranker._http_clients[1].aclose()
-    with pytest.raises(RerankError, match="closed"):
-        await reranker.apostprocess_nodes(nodes(), query_str="q")
-
-
-@LIBRARIES
-async def test_with_a_closed_client_keep_order_answers(library, no_waiting):
-    reranker = reranker_of(Nim(library), on_failure="keep_order", top_n=2)
-    reranker._http_clients[0].close()
-    await reranker._http_clients[1].aclose()
-    for kept in (
-        reranker.postprocess_nodes(nodes(), query_str="q"),
-        await reranker.apostprocess_nodes(nodes(), query_str="q"),
-    ):
-        assert [(item.text, item.node.metadata["rerank_failed"]) for item in kept] == [
-            ("1", "ServiceUnreachable"),
-            ("3", "ServiceUnreachable"),
-        ]
+    reranker.on_failure = "keep_order"
+    assert [item.text for item in rerank(reranker, nodes(1, 3, 2), way)] == ["1", "3", "2"]
 
 
 TWO_LOOPS = """
@@ -210,11 +141,10 @@ for _ in range(2):
 """
 
 
-@LIBRARIES
 def test_an_async_client_over_two_event_loops_ranks_or_keeps_the_order(library):
     code = TWO_LOOPS.replace("LIBRARY", library.__name__).replace("PACKAGE", package_name())
     with serving() as service:  # in a separate process, since the first loop leaves a connection open
-        command = [sys.executable, "-c", code, f"{service.origin}/v1"]
+        command = [sys.executable, "-c", code, service.base_url]
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     first, second = found.splitlines()
     assert first == "321 None"
@@ -222,202 +152,100 @@ def test_an_async_client_over_two_event_loops_ranks_or_keeps_the_order(library):
 
 
 @pytest.mark.parametrize(
-    "words", ["Event loop is closed", "<Lock> is bound to a different event loop", "attached to a different loop"]
+    "message", ["Event loop is closed", "<Lock> is bound to a different event loop", "attached to a different loop"]
 )
-async def test_a_client_of_another_event_loop_is_named(words):
-    async def answer(_):
-        raise RuntimeError(words)
-
-    client = RankingClient(
-        NIM, "m", max_retries=0, async_http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    )
+async def test_a_client_of_another_event_loop_is_named(message):
+    service = answer_with(FakeService(), RuntimeError(message))
     with pytest.raises(RerankError, match="make one for each event loop"):
-        await client.arank("q", passages(1))
+        await client_of(service, max_retries=0).arank("q", passages(1))
 
 
-@LIBRARIES
-async def test_hooks_and_headers_of_the_caller_stay(library):
+def test_hooks_headers_and_the_timeout_of_a_call_reach_the_client(service, way):
     seen = []
 
     async def hook(request):
         seen.append(request.url.path)
 
-    nim = Nim(library)
     headers = {"x-team": "search"}
-    clients = {
-        "http_client": nim.client(
-            event_hooks={"request": [lambda request: seen.append(request.url.path)]}, headers=headers
-        ),
-        "async_http_client": nim.async_client(event_hooks={"request": [hook]}, headers=headers),
-    }
-    client = RankingClient(NIM, "m", **clients)
-    client.rank("q", passages(1))
-    await client.arank("q", passages(1))
-    assert seen.count("/v1/ranking") == 2
-    assert {request.headers["x-team"] for request in nim.requests} == {"search"}
+    hooks = {"http_client": [lambda request: seen.append(request.url.path)], "async_http_client": [hook]}
+    made = {"http_client": service.client, "async_http_client": service.async_client}
+    clients = {name: made[name](event_hooks={"request": hooks[name]}, headers=headers) for name in made}
+    rank(client_of(service, timeout=7, **clients), 1, way=way)
+    assert seen.count("/v1/ranking") == 1
+    assert service.requests[0].headers["x-team"] == "search"
+    assert service.requests[0].extensions["timeout"]["read"] == 7
 
 
-@LIBRARIES
-async def test_without_a_key_the_callers_authentication_stays(library):
-    nim = Nim(library)
-    client = RankingClient(
-        NIM,
-        "m",
-        http_client=nim.client(auth=("jane", "word")),
-        async_http_client=nim.async_client(auth=("jane", "word")),
-    )
-    client.rank("q", passages(1))
-    await client.arank("q", passages(1))
-    assert {request.headers["authorization"].split()[0] for request in nim.requests} == {"Basic"}
+@pytest.mark.parametrize(("key", "sent"), [(None, "Basic amFuZTp3b3Jk"), ("key-of-the-test", "Bearer key-of-the-test")])
+def test_a_key_wins_over_the_callers_authentication_which_stays_otherwise(service, way, key, sent):
+    clients = service.clients(auth=("jane", "word"), headers={"x-api": "1"} | ({"authorization": "x"} if key else {}))
+    rank(client_of(service, api_key=key and SecretStr(key), **clients), 1, way=way)
+    assert service.requests[0].headers["authorization"] == sent
 
 
-@LIBRARIES
-async def test_a_key_wins_over_the_callers_authentication(library):
-    nim = Nim(library)
-    arguments = {"auth": ("jane", "word"), "headers": {"authorization": "Bearer of-the-caller"}}
-    client = RankingClient(
-        NIM, "m", api_key=KEY, http_client=nim.client(**arguments), async_http_client=nim.async_client(**arguments)
-    )
-    client.rank("q", passages(1))
-    await client.arank("q", passages(1))
-    assert {request.headers["authorization"] for request in nim.requests} == {"Bearer key-of-the-test"}
-
-
-@LIBRARIES
-async def test_redirects_are_not_followed_whatever_the_client_does(library):
-    def answer(request):
-        seen.append(request.url.host)
-        return library.Response(307, headers={"location": "http://elsewhere.example/"})
-
-    async def aanswer(request):
-        return answer(request)
-
-    seen = []
-    client = RankingClient(
-        NIM,
-        "m",
-        http_client=library.Client(transport=library.MockTransport(answer), follow_redirects=True),
-        async_http_client=library.AsyncClient(transport=library.MockTransport(aanswer), follow_redirects=True),
-    )
+def test_redirects_are_not_followed_whatever_the_client_does(service, way):
+    answer_with(service, service.library.Response(307, headers={"location": "http://elsewhere.example/"}))
     with pytest.raises(RerankError, match=r"elsewhere\.example"):
-        client.rank("q", passages(1))
-    with pytest.raises(RerankError, match=r"elsewhere\.example"):
-        await client.arank("q", passages(1))
-    assert set(seen) == {"nim.example"}
+        rank(client_of(service, **service.clients(follow_redirects=True)), 1, way=way)
+    assert {request.url.host for request in service.requests + service.listings} == {"nim"}
 
 
 ERRORS = {
-    "ConnectError": ServiceUnreachable,
-    "ReadError": ServiceUnreachable,
-    "ReadTimeout": RerankTimeout,
-    "ConnectTimeout": RerankTimeout,
-    "PoolTimeout": RerankTimeout,
-    "WriteTimeout": RerankTimeout,
-    "ProxyError": ServiceUnreachable,
-    "UnsupportedProtocol": ServiceUnreachable,
-    "RemoteProtocolError": InvalidAnswer,
-    "LocalProtocolError": RerankError,
-    "DecodingError": InvalidAnswer,
-    "TooManyRedirects": RerankError,
+    ServiceUnreachable: ["ConnectError", "ReadError", "ProxyError", "UnsupportedProtocol"],
+    RerankTimeout: ["ReadTimeout", "ConnectTimeout", "PoolTimeout", "WriteTimeout"],
+    InvalidAnswer: ["RemoteProtocolError", "DecodingError"],
+    RerankError: ["LocalProtocolError", "TooManyRedirects"],
 }
 
 
-@LIBRARIES
-@pytest.mark.parametrize(("name", "kind"), ERRORS.items())
-def test_every_error_of_the_library_becomes_one_of_ours(library, name, kind):
-    def answer(_):
-        raise getattr(library, name)("words of the library")
-
-    client = RankingClient(NIM, "m", max_retries=0, http_client=library.Client(transport=library.MockTransport(answer)))
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for kind, names in ERRORS.items() for name in names])
+def test_every_error_of_the_library_becomes_one_of_ours(service, name, kind):
+    answer_with(service, getattr(service.library, name)("words of the library"))
     with pytest.raises(kind):
-        client.rank("q", passages(1))
+        rank(client_of(service, max_retries=0), 1)
 
 
-@pytest.mark.parametrize(
-    "raised",
-    [ValueError("x"), KeyError("x"), OSError(28, "No space"), RecursionError(), ExceptionGroup("g", [OSError()])],
-)
-async def test_whatever_a_hook_raises_is_one_of_ours(raised):
-    def hook(_):
-        raise raised
+RAISED = [ValueError("x"), KeyError("x"), OSError(28, "No space"), RecursionError(), ExceptionGroup("g", [OSError()])]
 
-    async def ahook(_):
-        raise raised
 
-    nim = Nim(httpx)
-    client = RankingClient(
-        NIM,
-        "m",
-        max_retries=0,
-        http_client=nim.client(event_hooks={"request": [hook]}),
-        async_http_client=nim.async_client(event_hooks={"request": [ahook]}),
-    )
+@pytest.mark.parametrize("raised", RAISED, ids=repr)
+def test_whatever_a_client_raises_is_one_of_ours(raised, way):
     with pytest.raises(RerankError):
-        client.rank("q", passages(1))
-    with pytest.raises(RerankError):
-        await client.arank("q", passages(1))
+        rank(client_of(answer_with(FakeService(), raised), max_retries=0), 1, way=way)
 
 
-@LIBRARIES
 async def test_context_variables_reach_the_callers_client(library):
     tenant = contextvars.ContextVar("tenant", default="nobody")
     seen = []
 
-    def hook(_):
-        seen.append(tenant.get())
+    class Service(FakeService):
+        def rank(self, request):
+            seen.append(tenant.get())
+            return super().rank(request)
 
-    async def ahook(_):
-        seen.append(tenant.get())
-
-    nim = Nim(library)
-    hooks = {"http_client": nim.client(event_hooks={"request": [hook]})}
-    only_sync = RankingClient(NIM, "m", **hooks)
-    both = RankingClient(NIM, "m", **hooks, async_http_client=nim.async_client(event_hooks={"request": [ahook]}))
+    service = Service(library)
+    only_sync, both = RankingClient(NIM, "m", http_client=service.client()), client_of(service)
     tenant.set("search")
     only_sync.rank("q", passages(1))
     await only_sync.arank("q", passages(1))
     await both.arank("q", passages(1))
-    assert set(seen) == {"search"}
+    assert seen == ["search"] * 3
 
 
-@LIBRARIES
-def test_a_fault_that_passes_is_tried_again(library, no_waiting):
-    nim, answers = Nim(library), [library.Response(503), library.ReadError("reset")]
-
-    def answer(request):
-        found = answers.pop() if answers and request.method == "POST" else nim(request)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    client = RankingClient(NIM, "m", http_client=library.Client(transport=library.MockTransport(answer)))
-    assert client.rank("q", passages(1)).retries == 2
+def test_a_fault_that_passes_is_tried_again(service, no_waiting, way):
+    service.answers = [service.library.Response(503), service.library.ReadError("reset")]
+    assert rank(client_of(service), 1, way=way).retries == 2
 
 
-def test_closing_leaves_the_callers_client_open():
-    nim = Nim(httpx)
-    http_client = nim.client()
+def test_closing_leaves_the_callers_client_open(service):
+    http_client = service.client()
     with RankingClient(NIM, "m", http_client=http_client) as client:
         client.rank("q", passages(1))
     assert not http_client.is_closed
 
 
-@LIBRARIES
 def test_the_connection_of_an_answer_that_is_too_large_is_closed(library):
-    with (
-        serving(lambda *_: http(b" " * (33 * 2**20))) as service,
-        library.Client(trust_env=False, verify=False) as mine,
-    ):
-        client = RankingClient(endpoint(f"{service.origin}/v1", None, {}), "m", max_retries=0, http_client=mine)
+    with serving(http(b" " * (33 * 2**20))) as service, library.Client(trust_env=False, verify=False) as mine:
         with pytest.raises(InvalidAnswer, match="larger than 32 MiB"):
-            client.rank("q", passages(1))
+            rank(client_of(service, max_retries=0, http_client=mine), 1)
         assert mine._transport._pool.connections == []
-
-
-@LIBRARIES
-async def test_the_timeout_of_a_call_reaches_the_client(library):
-    nim = Nim(library)
-    client = RankingClient(NIM, "m", timeout=7, http_client=nim.client(), async_http_client=nim.async_client())
-    client.rank("q", passages(1))
-    await client.arank("q", passages(1))
-    assert {request.extensions["timeout"]["read"] for request in nim.requests if request.method == "POST"} == {7}

@@ -4,9 +4,9 @@ import httpx
 import pytest
 from connector import health
 from connector.client import RankingClient
-from connector.endpoints import endpoint
+from connector.endpoints import resolve_endpoint
 from connector.errors import InvalidAnswer, RerankTimeout
-from connector.health import Report, Step, check, wait_until_ready
+from connector.health import HealthReport, Step, check_service, wait_until_ready
 from fake_service import FakeService
 
 
@@ -15,7 +15,7 @@ def answers(*contents, models=("m",)):
     service = FakeService()
     service.models = list(models)
     service.answers = list(contents)
-    return RankingClient(endpoint("http://nim/v1", None, {}), "m", max_retries=0, http_client=service.client())
+    return RankingClient(resolve_endpoint("http://nim/v1", None, {}), "m", max_retries=0, http_client=service.client())
 
 
 RIGHT = {"rankings": [{"index": 1, "logit": 1.0}, {"index": 0, "logit": -1.0}]}
@@ -30,45 +30,45 @@ def marks(report):
 
 
 def test_a_service_that_works_passes_every_step():
-    report = check(answers(httpx.Response(200), ok(RIGHT)))
+    report = check_service(answers(httpx.Response(200), ok(RIGHT)))
     assert report.passed
     assert marks(report) == {"address": True, "ready": True, "model": True, "ranking": True}
 
 
 def test_a_service_that_is_not_there_fails_and_the_rest_is_not_tried():
-    report = check(answers(httpx.ConnectError("refused")))
+    report = check_service(answers(httpx.ConnectError("refused")))
     assert marks(report) == {"address": True, "ready": False, "model": None, "ranking": None}
     assert "What to do" in str(report)
 
 
 def test_a_service_that_is_still_loading_is_not_ready():
-    assert marks(check(answers(httpx.Response(503))))["ready"] is False
+    assert marks(check_service(answers(httpx.Response(503))))["ready"] is False
 
 
 def test_a_model_that_is_not_served_is_named_with_those_that_are():
-    report = check(answers(httpx.Response(200), models=["other"]))
+    report = check_service(answers(httpx.Response(200), models=["other"]))
     assert "m is not among other" in str(report)
 
 
 def test_a_key_that_is_refused_fails_the_ranking():
-    report = check(answers(httpx.Response(404), httpx.Response(401)))
+    report = check_service(answers(httpx.Response(404), httpx.Response(401)))
     assert marks(report) == {"address": True, "ready": None, "model": True, "ranking": False}
 
 
 def test_a_wrong_order_fails_the_ranking():
     wrong = {"rankings": [{"index": 0, "logit": 1.0}, {"index": 1, "logit": -1.0}]}
-    assert "wrong order" in str(check(answers(httpx.Response(200), ok(wrong))))
+    assert "wrong order" in str(check_service(answers(httpx.Response(200), ok(wrong))))
 
 
 def test_an_endpoint_that_lists_nothing_is_checked_by_ranking_alone():
     service = FakeService()
     service.answers = [ok(RIGHT)]
-    client = RankingClient(endpoint("http://host/x/reranking", None, {}), "m", http_client=service.client())
-    assert marks(check(client)) == {"address": True, "ready": None, "model": None, "ranking": True}
+    client = RankingClient(resolve_endpoint("http://host/x/reranking", None, {}), "m", http_client=service.client())
+    assert marks(check_service(client)) == {"address": True, "ready": None, "model": None, "ranking": True}
 
 
 def test_a_report_is_lines_of_text_and_a_table():
-    report = Report([Step("ready", True, "yes"), Step("ranking", False, "<no>", 0.002)])
+    report = HealthReport([Step("ready", True, "yes"), Step("ranking", False, "<no>", 0.002)])
     assert str(report) == "ok    ready      yes\nFAIL  ranking    <no> (2 ms)"
     assert "&lt;no&gt; (2 ms)" in report._repr_html_()
 

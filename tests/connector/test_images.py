@@ -1,7 +1,7 @@
 import base64
 
 import pytest
-from connector.images import has_image, image_of
+from connector.images import encode_image, has_image
 from connector.nodes import to_passage
 from llama_index.core.schema import ImageNode, MetadataMode, TextNode
 
@@ -13,17 +13,17 @@ URL = f"data:image/png;base64,{CODED}"
 
 
 def test_a_data_url_in_the_metadata_is_sent_as_it_is():
-    assert image_of(TextNode(metadata={"image": URL})) == URL
+    assert encode_image(TextNode(metadata={"image": URL})) == URL
 
 
 @pytest.mark.parametrize("image", [CODED, URL])
 def test_the_content_of_an_image_node_becomes_a_data_url(image):
-    assert image_of(ImageNode(image=image)) == URL
+    assert encode_image(ImageNode(image=image)) == URL
 
 
 def test_the_file_that_an_image_node_names_is_read(tmp_path):
     (tmp_path / "page.png").write_bytes(PNG)
-    assert image_of(ImageNode(image_path=str(tmp_path / "page.png"))) == URL
+    assert encode_image(ImageNode(image_path=str(tmp_path / "page.png"))) == URL
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_file_that_an_image_node_names_is_read(tmp_path):
 )
 def test_an_image_that_cannot_be_sent_is_refused_with_the_reason(node, reason):
     with pytest.raises(ValueError, match=f"its image cannot be sent: .*{reason}"):
-        image_of(node)
+        encode_image(node)
 
 
 @pytest.mark.parametrize("value", ["figures/dog.png", "http://host/page.png", "/etc/hostname", None, 7, ["a"], b"x"])

@@ -2,13 +2,13 @@ import logging
 
 import pytest
 from connector.nodes import (
-    annotated,
+    add_metadata,
     apply_order,
     check_arguments,
     in_first_stage_order,
+    mark_skipped,
     to_candidates,
     to_passage,
-    without_scores,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,18 +31,18 @@ def found(*nodes):
 
 
 def test_the_copy_has_the_facts_and_the_node_does_not():
-    assert annotated(NODE, rank=1).metadata == {"poet": "Frost", "rank": 1}
+    assert add_metadata(NODE, rank=1).metadata == {"poet": "Frost", "rank": 1}
     assert NODE.metadata == {"poet": "Frost"}
 
 
 def test_facts_are_not_in_the_text_that_models_see():
-    copy = annotated(NODE, rank=1)
+    copy = add_metadata(NODE, rank=1)
     for mode in (MetadataMode.EMBED, MetadataMode.LLM):
         assert copy.get_content(mode) == NODE.get_content(mode)
 
 
 def test_annotating_twice_replaces_a_fact():
-    twice = annotated(annotated(NODE, rank=1), rank=2)
+    twice = add_metadata(add_metadata(NODE, rank=1), rank=2)
     assert (twice.metadata["rank"], twice.excluded_llm_metadata_keys) == (2, ["rank"])
 
 
@@ -88,7 +88,7 @@ def test_nodes_come_back_as_copies_with_where_they_came_from():
 
 def test_a_mark_of_an_earlier_failure_does_not_stay():
     failed = in_first_stage_order(found(NODE), None, TimeoutError())
-    skipped = without_scores(failed, {0: "why"})
+    skipped = mark_skipped(failed, {0: "why"})
     assert skipped[0].metadata["rerank_failed"] == "TimeoutError"
     assert not {"rerank_failed", "rerank_skipped"} & apply_order(skipped, [(0, 1.0)])[0].metadata.keys()
 

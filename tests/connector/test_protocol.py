@@ -1,15 +1,9 @@
 import json
 
 import pytest
-from connector.dialects import COHERE, cohere_payload, parse_listing
-from connector.errors import InvalidAnswer, server_message, status_error
-from connector.protocol import (
-    argsort_descending,
-    parse_answer,
-    ranking_payload,
-    sigmoid,
-    split,
-)
+from connector.dialects import COHERE
+from connector.errors import InvalidAnswer, make_status_error, read_server_message
+from connector.protocol import argsort_descending, build_nim_payload, parse_answer, sigmoid, split
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,12 +16,9 @@ def answer(*entries, **fields):
 
 
 def test_a_request_holds_the_documented_fields_and_nothing_else():
-    payload = ranking_payload("m", "q", [{"text": "a"}], "NONE")
+    payload = build_nim_payload("m", "q", [{"text": "a"}], "NONE")
     assert payload == {"model": "m", "query": {"text": "q"}, "passages": [{"text": "a"}], "truncate": "NONE"}
-
-
-def test_no_truncate_is_sent_when_the_service_shall_choose():
-    assert "truncate" not in ranking_payload("m", "q", [{"text": "a"}], None)
+    assert "truncate" not in build_nim_payload("m", "q", [{"text": "a"}], None)
 
 
 @given(logits, st.randoms(use_true_random=False))
@@ -48,7 +39,9 @@ def test_tokens_are_read_from_usage():
     assert parse_answer(answer((0, 1.0), usage={"prompt_tokens": 9, "total_tokens": 9}), 1).tokens == 9
 
 
-@pytest.mark.parametrize("usage", [None, [], {"total_tokens": "many"}, {}])
+@pytest.mark.parametrize(
+    "usage", [None, [], [1], {}, {"total_tokens": "many"}, {"total_tokens": -5}, {"total_tokens": 10**400}]
+)
 def test_usage_may_be_missing_or_strange(usage):
     assert parse_answer(answer((0, 1.0), usage=usage), 1).tokens == 0
 
@@ -79,6 +72,26 @@ def test_usage_may_be_missing_or_strange(usage):
             "not a finite number",
         ),
         (b"[" * 100_000, "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        (b" ", "not JSON"),
+        (b"null", "without a list"),
+        (b"7", "without a list"),
+        (b'"ranked"', "without a list"),
+        (b'{"rankings": null}', "without a list"),
+        (b'[{"index": 0, "logit": 1.0}, {"index": 1, "logit": 2.0}]', "without a list"),
+        (b'{"results": [{"index": 0, "relevance_score": 0.1}]}', "without a list"),
+        (answer((0, 1.0), (1, 2.0)) * 2, "not JSON"),
+        (answer((0, 1.0), (1, 2.0)).replace(b"{", b"{\0", 1), "not JSON"),
+        (b'{"rankings": [null, null]}', "index None of 2"),
+        (b'{"rankings": [{"logit": 1.0}, {"logit": 2.0}]}', "index None of 2"),
+        (b'{"rankings": [{"index": 0}, {"index": 1}]}', "passage 0 with None"),
+        (b'{"rankings":[{"index":0,"logit":1e999},{"index":1,"logit":2.0}]}', "not a finite number"),
+        (answer((0, 1.0), (1.0, 2.0)), "index 1.0 of 2"),
+        (answer((0, 1.0), (None, 2.0)), "index None of 2"),
+        (answer((0, 1.0), ([1], 2.0)), "index [1] of 2"),
+        (answer((0, 1.0), (10**300, 2.0)), "of 2"),
+        (answer((0, 1.0), (1, float("-inf"))), "passage 1 with -inf"),
+        (answer((0, 1.0), (1, [1.0])), "passage 1 with [1.0]"),
     ],
 )
 def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason(body, reason):
@@ -104,21 +117,16 @@ def test_an_answer_that_is_no_ranking_of_two_passages_is_refused_with_the_reason
     ],
 )
 def test_the_servers_own_words_are_found(body, words):
-    assert server_message(body) == words
+    assert read_server_message(body) == words
 
 
 def test_a_status_error_carries_everything_that_is_known():
-    error = status_error(403, b'{"detail": "no"}', model="m", url="u", request_id="r")
+    error = make_status_error(403, b'{"detail": "no"}', model="m", url="u", request_id="r")
     assert (error.status, error.detail, error.model, error.url, error.request_id) == (403, "no", "m", "u", "r")
 
 
 def test_a_status_without_a_reason_says_so():
-    assert "answered 401 without a reason" in str(status_error(401, b"", model="m", url="u"))
-
-
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": [{}]}', b'{"data": 1}', b"[" * 100_000])
-def test_what_is_not_a_list_of_models_is_recognized(body):
-    assert parse_listing(body) is None
+    assert "answered 401 without a reason" in str(make_status_error(401, b"", model="m", url="u"))
 
 
 @given(st.integers(0, 40), st.integers(1, 15))
@@ -129,7 +137,7 @@ def test_batches_contain_every_passage_once_and_in_order(count, size):
 
 
 def test_the_other_dialect_sends_documents():
-    payload = cohere_payload("m", "q", [{"text": "a"}, {"text": "b"}], "END")
+    payload = COHERE.payload("m", "q", [{"text": "a"}, {"text": "b"}], "END")
     assert payload == {"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 2}
 
 
@@ -142,7 +150,3 @@ def test_the_other_dialect_answers_with_results():
 def test_the_sigmoid_keeps_the_order_between_zero_and_one(one, other, scale):
     low, high = sorted((one, other))
     assert 0 <= sigmoid(low, scale) <= sigmoid(high, scale) <= 1
-
-
-def test_the_sigmoid_of_zero_is_a_half():
-    assert sigmoid(0.0) == 0.5

@@ -1,67 +1,41 @@
-import asyncio
 import logging
+import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import asking
 import httpx
 import pytest
+from asking import client_of
 from connector import score_cache as cache
-from connector.client import RankingClient
-from connector.endpoints import endpoint
+from connector.endpoints import resolve_endpoint
 from connector.errors import CacheError, RerankError, RerankTimeout
-from connector.protocol import Ranked
-from connector.score_cache import CountingCache, ScoreCache, pair_keys, rank_missing
+from connector.protocol import RankResult
+from connector.score_cache import MemoryCache, ScoreCache, hash_pairs, rank_missing
 from connector.service_facts import ServiceFacts
-from fake_service import FakeService
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-class DictCache(CountingCache):
-    """The simplest cache there is."""
-
-    def __init__(self):
-        super().__init__(max_pairs=1000)
-        self.scores = {}
-
-    def get(self, keys):
-        found = {key: self.scores[key] for key in keys if key in self.scores}
-        self.count(keys, found)
-        return found
-
-    def put(self, scores):
-        self.scores.update(scores)
-
-
 @pytest.fixture
-def service():
-    service = FakeService()
+def service(service):
     service.models = ["m", "other"]
     return service
 
 
 @pytest.fixture
 def kept():
-    return DictCache()
+    return MemoryCache()
 
 
-@pytest.fixture(params=["sync", "async"])
-def rank(request, service, kept):
+@pytest.fixture
+def rank(service, kept, way):
     """Rank texts through the cache, sync or async."""
 
     def ranked(*numbers, query="q", model="m", host="nim", truncate="END", into=kept, **arguments):
-        client = RankingClient(
-            endpoint(f"http://{host}/v1", None, {}),
-            model,
-            max_retries=0,
-            score_cache=into,
-            http_client=service.client(),
-            async_http_client=service.async_client(),
-            **arguments,
-        )
-        passages = [{"text": str(number)} for number in numbers]
-        if request.param == "sync":
-            return client.rank(query, passages, truncate)
-        return asyncio.run(client.arank(query, passages, truncate))
+        target = resolve_endpoint(f"http://{host}/v1", None, {})
+        client = client_of(service, model, target, max_retries=0, score_cache=into, **arguments)
+        return asking.rank(client, *numbers, way=way, query=query, truncate=truncate)
 
     return ranked
 
@@ -90,11 +64,6 @@ def test_a_passage_that_comes_twice_in_a_call_is_sent_once(rank, service):
     assert sent(service) == [["7", "8"]]
 
 
-def test_the_first_call_has_nothing_cached(rank, kept):
-    assert rank(1, 2).cached == 0
-    assert (kept.hits, kept.misses, kept.hit_rate) == (0, 2, 0.0)
-
-
 @pytest.mark.parametrize(
     "other",
     [{"query": "other"}, {"model": "other"}, {"host": "other"}, {"truncate": "NONE"}, {"truncate": None}],
@@ -116,7 +85,7 @@ def test_a_call_that_fails_keeps_nothing(rank, service, kept):
     service.answers = [httpx.Response(500)]
     with pytest.raises(RerankError):
         rank(1, 2)
-    assert kept.scores == {}
+    assert kept.get([b"?"]) == kept._scores == {}
 
 
 def test_a_failing_request_says_which_of_all_passages_it_held(rank, service):
@@ -156,7 +125,7 @@ def test_a_cache_that_breaks_is_reported_once_and_does_not_break_the_call(rank, 
     ]
 
 
-class Stuck(DictCache):
+class Stuck(MemoryCache):
     """Does nothing before it is mended."""
 
     def __init__(self):
@@ -185,9 +154,9 @@ def test_a_call_does_not_wait_long_for_its_cache(rank, caplog, monkeypatch):
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), "7", None], ids=str)
 def test_a_score_that_is_no_finite_number_is_asked_for_anew(rank, kept, score):
     rank(1, 2)
-    kept.scores = dict.fromkeys(kept.scores, score)
+    kept.put(dict.fromkeys(kept._scores, score))
     assert rank(1, 2).logits == [1, 2]
-    assert list(kept.scores.values()) == [1, 2]
+    assert list(kept._scores.values()) == [1, 2]
 
 
 def test_a_cache_of_ones_own_needs_two_methods():
@@ -198,27 +167,59 @@ def test_a_cache_of_ones_own_needs_two_methods():
 @given(st.lists(st.text(max_size=3), min_size=5, max_size=5), st.lists(st.text(max_size=3), min_size=5, max_size=5))
 def test_two_keys_are_the_same_only_for_the_same_parts(one, other):
     def key(service, model, query, text, image):
-        return pair_keys(service, model, query, [{"text": text, "image": image}], "END")
+        return hash_pairs(service, model, query, [{"text": text, "image": image}], "END")
 
     assert (key(*one) == key(*other)) == (one == other)
 
 
 def test_an_image_and_a_text_of_the_same_letters_have_different_keys():
-    text, image, both = pair_keys("s", "m", "q", [{"text": "x"}, {"image": "x"}, {"text": "x", "image": "x"}], None)
+    text, image, both = hash_pairs("s", "m", "q", [{"text": "x"}, {"image": "x"}, {"text": "x", "image": "x"}], None)
     assert len({text, image, both}) == 3
 
 
 @given(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"])), st.sets(st.sampled_from([b"a", b"b", b"c", b"d"])))
 def test_what_is_known_and_what_is_asked_for_make_the_whole(keys, known_keys):
     logits = {key: float(key[0]) for key in keys}
-    known = DictCache()
+    known = MemoryCache()
     known.put({key: logits[key] for key in known_keys if key in logits})
     asked = []
 
     async def ask(positions):
         asked.extend(keys[position] for position in positions)
-        return Ranked([logits[keys[position]] for position in positions])
+        return RankResult([logits[keys[position]] for position in positions])
 
-    whole, fresh = asyncio.run(rank_missing(known, keys, ask, 60))
+    whole, fresh = asking.asyncio.run(rank_missing(known, keys, ask, 60))
     assert whole.logits == [logits[key] for key in keys]
-    assert sorted(asked) == sorted(fresh) == sorted(set(keys) - known.scores.keys())
+    assert sorted(asked) == sorted(fresh) == sorted(set(keys) - known._scores.keys())
+
+
+def test_the_scores_that_were_not_used_for_longest_go_first_and_looks_are_counted():
+    scores = MemoryCache(max_pairs=2)
+    scores.put({b"a": 1.5, b"b": -2.0})
+    assert scores.get([b"a"]) == {b"a": 1.5}
+    scores.put({b"c": 3.0})
+    assert scores.get([b"a", b"b", b"c"]) == {b"a": 1.5, b"c": 3.0}
+    assert (scores.hits, scores.misses, scores.hit_rate) == (3, 1, 0.75)
+
+
+def test_threads_may_share_a_memory_cache():
+    scores = MemoryCache(max_pairs=50)
+
+    def use(number):
+        scores.put({b"%d" % number: float(number)})
+        return scores.get([b"%d" % other for other in range(200)])
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(use, range(200)))
+    assert all(len(one) <= 50 for one in found)
+    assert all(score == float(key) for one in found for key, score in one.items())
+
+
+def test_another_process_begins_with_an_empty_memory_cache():
+    scores = MemoryCache(max_pairs=7)
+    scores.put({b"a": 1.0})
+    copy = pickle.loads(pickle.dumps(scores))
+    assert repr(copy) == "MemoryCache(7)"
+    assert copy.get([b"a"]) == {}
+    with pytest.raises(ValueError, match="max_pairs"):
+        MemoryCache(0)

@@ -1,43 +1,28 @@
 """Nodes are data from a store: whatever is wrong with one of them, the others are ranked."""
 
-import json
 import logging
 
 import httpx
 import pytest
-from connector.client import RankingClient
-from connector.endpoints import endpoint
+from asking import client_of, reranker_of
 from connector.errors import RerankError
 from connector.models import DEFAULT_MODEL
-from connector.reranker import NVIDIARerank
+from fake_service import FakeService, RerankService
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
-PNG = "data:image/png;base64,iVBORw0KGgo="
 
-
-def by_length(request):
-    """Rank like a NIM that likes long passages."""
-    if request.method == "GET":
-        return httpx.Response(404)
-    passages = json.loads(request.content)["passages"]
-    assert all(passage.get("text", PNG).strip() for passage in passages)
-    rankings = [{"index": index, "logit": len(passage.get("text", ""))} for index, passage in enumerate(passages)]
-    return httpx.Response(200, json={"rankings": rankings})
-
-
-HTTP_CLIENT = httpx.Client(transport=httpx.MockTransport(by_length), trust_env=False)
-
-
-def reranker(**arguments):
-    given = {"model": DEFAULT_MODEL, "base_url": "http://nim.example/v1", "top_n": None} | arguments
-    return NVIDIARerank(http_client=HTTP_CLIENT, **given)
+def make(**arguments):
+    """Return a reranker for a NIM that likes long passages."""
+    service = FakeService(score=len)
+    service.models = [DEFAULT_MODEL]
+    return reranker_of(service, **{"model": DEFAULT_MODEL, "top_n": None} | arguments)
 
 
 def rerank(nodes, **arguments):
     found = [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node, score=0.5) for node in nodes]
-    return reranker(**arguments).postprocess_nodes(found, query_str="q")
+    return make(**arguments).postprocess_nodes(found, query_str="q")
 
 
 UNUSABLE = {
@@ -86,11 +71,6 @@ def test_a_node_with_text_is_ranked_by_it_whatever_its_image_is(node):
     assert best[0].score >= len("long text")
 
 
-def test_one_warning_counts_all_of_them(caplog):
-    rerank([TextNode(text=""), TextNode(text="a"), TextNode(text=" "), TextNode(text="")])
-    assert [record.getMessage()[:11] for record in caplog.records] == ["3 of 4 node"]
-
-
 def test_nodes_of_which_none_can_be_ranked_come_back_as_they_were():
     nodes = [TextNode(text=""), TextNode(text=" ")]
     assert [(item.node_id, item.score) for item in rerank(nodes)] == [(node.node_id, None) for node in nodes]
@@ -98,19 +78,6 @@ def test_nodes_of_which_none_can_be_ranked_come_back_as_they_were():
 
 def test_a_threshold_leaves_them_out():
     assert [item.text for item in rerank([TextNode(text=""), TextNode(text="abc")], min_score=1)] == ["abc"]
-
-
-class Broken(TextNode):
-    """One whose text cannot be read, as from a store that was closed."""
-
-    def get_content(self, metadata_mode=None):
-        raise KeyError("shard 7")
-
-
-def test_a_node_that_raises_comes_last():
-    best = rerank([NodeWithScore(node=Broken(text="x", metadata={"a": 1}), score=1.0), TextNode(text="abc")])
-    assert [item.score for item in best] == [3.0, None]
-    assert "shard 7" in best[-1].node.metadata["rerank_skipped"]
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text(), max_size=2)
@@ -136,16 +103,14 @@ def test_no_text_and_no_metadata_fails_a_query(found):
 def test_a_query_that_is_no_unicode_is_named(query):
     nodes = [NodeWithScore(node=TextNode(text="a"), score=0.5)]
     with pytest.raises(RerankError, match="The query"):
-        reranker().postprocess_nodes(nodes, query_str=query)
-    assert reranker(on_failure="keep_order").postprocess_nodes(nodes, query_str=query)[0].score == 0.5
+        make().postprocess_nodes(nodes, query_str=query)
+    assert make(on_failure="keep_order").postprocess_nodes(nodes, query_str=query)[0].score == 0.5
 
 
 @pytest.mark.parametrize("passage", [{}, {"text": None}, {"text": 5}, {"text": b"\xff"}, {"text": object()}])
-def test_a_passage_that_is_none_is_an_error_of_ours(passage):
-    def answer(request):
-        return httpx.Response(404 if request.method == "GET" else 422)
-
-    http_client = httpx.Client(transport=httpx.MockTransport(answer), trust_env=False)
-    for address in ("http://nim.example/v1", "http://vllm.example/rerank"):
-        with pytest.raises(RerankError):
-            RankingClient(endpoint(address, None, {}), "m", http_client=http_client).rank("q", [passage])
+@pytest.mark.parametrize("kind", [FakeService, RerankService])
+def test_a_passage_that_is_none_is_an_error_of_ours(passage, kind):
+    service = kind()
+    service.answers = [httpx.Response(422)]
+    with pytest.raises(RerankError):
+        client_of(service, service.models[0]).rank("q", [passage])

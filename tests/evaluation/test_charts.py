@@ -4,7 +4,14 @@ import pandas as pd
 import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.evaluation.charts import bars, before_and_after, curves, endings, gains, intervals
+from nvrerank_helpers.evaluation.charts import (
+    draw_bars,
+    draw_curves,
+    draw_endings,
+    draw_gains,
+    draw_intervals,
+    draw_moves,
+)
 
 
 def found(*ids):
@@ -23,21 +30,36 @@ CALLS = pd.DataFrame(
     {"seconds": [0.1, 2.04], "ended": ["ranked", "gave up"], "answered": [True, False]}, index=["quick", "slow"]
 )
 FIGURES = {
-    "endings": lambda: endings(CALLS, "seconds"),
-    "curves": lambda: curves({"quality": CURVE, "milliseconds": TIMES}, 10, "knee: 10"),
-    "intervals": lambda: intervals(TESTS, "gain"),
-    "before_and_after": lambda: before_and_after(found("a", "b<"), found("b<", "a"), labels={"a": "A & B", "b<": "B"}),
-    "bars": lambda: bars(TABLE, "nDCG@10"),
-    "gains": lambda: gains(pd.Series({"q1": 0.3, "q2": -0.1, "q3": 0.0}), "nDCG@10 gained"),
+    "bars": draw_bars(TABLE, "nDCG@10"),
+    "curves": draw_curves({"quality": CURVE, "milliseconds": TIMES}, 10, "knee: 10"),
+    "endings": draw_endings(CALLS, "seconds"),
+    "gains": draw_gains(pd.Series({"q1": 0.3, "q2": -0.1, "q3": 0.0}), "nDCG@10 gained"),
+    "intervals": draw_intervals(TESTS, "gain"),
+    "moves": draw_moves(found("a", "b<"), found("b<", "a"), labels={"a": "A & B", "b<": "B"}),
+}
+DESCRIPTIONS = {
+    "bars": "nDCG@10: fused 0.200, reranked 0.400.",
+    "curves": "candidates 5 to 50: nDCG@10 from 0.2 to 0.4, recall from 0.1 to 0.4, time from 5 to 50. "
+    "Marked at 10: knee: 10.",
+    "endings": "seconds: quick 0.1 s (ranked), slow 2.0 s (gave up).",
+    "gains": "nDCG@10 gained: 1 questions gain, 1 lose, 1 stay the same.",
+    "intervals": "gain, with 95 % intervals: up +0.200 (+0.100 to +0.300), none +0.000 (-0.100 to +0.100), "
+    "down -0.200 (-0.300 to -0.100).",
+    "moves": "1 of 2 passages move up when they are reranked.",
 }
 
 
 @pytest.fixture(params=FIGURES)
 def figure(request):
-    return FIGURES[request.param]()
+    return FIGURES[request.param]
 
 
-def test_a_figure_is_svg_that_says_what_it_shows(figure):
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_described(name):
+    assert repr(FIGURES[name]) == f"Figure: {DESCRIPTIONS[name]}"
+
+
+def test_a_figure_is_svg_that_contains_its_description(figure):
     root = ET.fromstring(figure._repr_svg_())
     assert root.attrib["aria-label"] == figure.description
     assert root.findtext("{http://www.w3.org/2000/svg}title") == figure.description
@@ -48,49 +70,21 @@ def test_a_figure_needs_nothing_from_elsewhere(figure):
     assert "http" not in figure.svg.replace("http://www.w3.org/", "")
 
 
-def test_bars_of_whole_numbers_are_labelled_with_whole_numbers():
-    assert repr(bars(pd.DataFrame({"requests": [1, 4]}, index=["401", "429"]), "requests")) == (
+def test_bars_of_whole_numbers_have_whole_numbers_as_labels():
+    assert repr(draw_bars(pd.DataFrame({"requests": [1, 4]}, index=["401", "429"]), "requests")) == (
         "Figure: requests: 401 1, 429 4."
     )
 
 
-def test_a_figure_as_text_is_its_description(figure):
-    assert repr(figure) == f"Figure: {figure.description}"
+def test_labels_replace_ids():
+    assert "A &amp; B" in FIGURES["moves"].svg
 
 
-def test_the_slope_chart_counts_who_moves_up():
-    assert FIGURES["before_and_after"]().description == "1 of 2 passages move up when they are reranked."
-
-
-def test_labels_take_the_place_of_ids():
-    assert "A &amp; B" in FIGURES["before_and_after"]().svg
-
-
-def test_bars_name_every_value():
-    assert FIGURES["bars"]().description == "nDCG@10: fused 0.200, reranked 0.400."
-
-
-def test_gains_count_both_sides():
-    assert "1 questions gain, 1 lose, 1 stay the same" in FIGURES["gains"]().description
-
-
-def test_curves_tell_their_ends_and_the_mark():
-    said = FIGURES["curves"]().description
-    assert "nDCG@10 from 0.2 to 0.4" in said
-    assert said.endswith("Marked at 10: knee: 10.")
-
-
-def test_labels_of_curves_that_end_together_stand_apart():
-    root = ET.fromstring(FIGURES["curves"]().svg)
+def test_labels_of_curves_that_end_together_do_not_overlap():
+    root = ET.fromstring(FIGURES["curves"].svg)
     placed = {text.text: text.attrib["transform"] for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert placed["nDCG@10"] != placed["recall"]
 
 
-def test_intervals_mark_the_side_on_which_they_lie():
-    svg = FIGURES["intervals"]().svg
-    assert all(label in svg for label in ("+0.200 ▲", "+0.000", "-0.200 ▼"))
-    assert "none +0.000 (-0.100 to +0.100)" in FIGURES["intervals"]().description
-
-
-def test_endings_tell_how_long_each_call_took():
-    assert FIGURES["endings"]().description == "seconds: quick 0.1 s (ranked), slow 2.0 s (gave up)."
+def test_intervals_show_their_side_of_zero():
+    assert all(label in FIGURES["intervals"].svg for label in ("+0.200 ▲", "+0.000", "-0.200 ▼"))

@@ -7,7 +7,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import TextNode
 
 from nvrerank_helpers.evaluation.measures import Run
-from nvrerank_helpers.evaluation.tradeoff import by_count, cut, knee, measure_latency
+from nvrerank_helpers.evaluation.tradeoff import find_knee, measure_by_count, measure_latency, truncate_candidates
 from nvrerank_helpers.pydocs import Question
 
 CANDIDATES = Run("store", {"q": ["a", "b", "c", "d"]}, [0.1])
@@ -16,7 +16,7 @@ QUESTIONS = [Question("q", "which way?", "test", {"d": 3})]
 
 
 class Recorder(BaseNodePostprocessor):
-    """Notes what it is given."""
+    """Records what it is given."""
 
     calls: list[list[str]] = Field(default_factory=list)
 
@@ -25,23 +25,23 @@ class Recorder(BaseNodePostprocessor):
         return nodes
 
 
-def test_cutting_keeps_the_reranked_order_of_the_first_candidates():
-    assert cut(RERANKED, CANDIDATES, 3).ranked == {"q": ["b", "c", "a"]}
+def test_truncating_keeps_the_reranked_order():
+    assert truncate_candidates(RERANKED, CANDIDATES, 3).ranked == {"q": ["b", "c", "a"]}
 
 
-def test_a_cut_run_is_named_after_the_count_and_knows_no_times():
-    two = cut(RERANKED, CANDIDATES, 2)
+def test_a_truncated_run_is_named_after_the_count_and_has_no_times():
+    two = truncate_candidates(RERANKED, CANDIDATES, 2)
     assert two.system == "2"
     assert math.isnan(two.seconds[0])
 
 
-def test_cutting_to_no_candidates_is_refused():
+def test_truncating_to_no_candidates_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        cut(RERANKED, CANDIDATES, 0)
+        truncate_candidates(RERANKED, CANDIDATES, 0)
 
 
 def test_quality_is_measured_for_every_count():
-    table = by_count(RERANKED, CANDIDATES, QUESTIONS, [3, 4])
+    table = measure_by_count(RERANKED, CANDIDATES, QUESTIONS, [3, 4])
     assert table["nDCG@10"].to_dict() == {3: 0, 4: 1}
     assert table.index.name == "candidates"
 
@@ -62,14 +62,14 @@ def test_too_few_passages_to_measure_with_are_refused():
 
 
 def test_the_knee_is_where_the_curve_bends():
-    assert knee(pd.Series({5: 0.1, 10: 0.5, 20: 0.55, 100: 0.6})) == 10
+    assert find_knee(pd.Series({5: 0.1, 10: 0.5, 20: 0.55, 100: 0.6})) == 10
 
 
-def test_a_straight_or_hollow_curve_has_its_knee_at_the_start():
-    assert knee(pd.Series({1: 0.0, 2: 0.1, 3: 1.0})) == 1
+def test_a_curve_below_the_line_has_its_knee_at_the_start():
+    assert find_knee(pd.Series({1: 0.0, 2: 0.1, 3: 1.0})) == 1
 
 
 @pytest.mark.parametrize("curve", [{1: 0.1, 2: 0.2}, {3: 0.1, 2: 0.2, 1: 0.3}])
 def test_a_curve_without_a_knee_is_refused(curve):
     with pytest.raises(ValueError, match="at least three points"):
-        knee(pd.Series(curve))
+        find_knee(pd.Series(curve))

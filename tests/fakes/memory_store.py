@@ -1,19 +1,19 @@
-"""A store whose database is a dict, to test what all stores have in common without a database."""
+"""A store whose database is a dict, to test the common part of all stores without a database."""
 
 import hashlib
+from contextlib import contextmanager
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
 from nvrerank_helpers.retrieval import Store
-from nvrerank_helpers.retrieval.stores.base import refuse
 from nvrerank_helpers.retrieval.stores.bm25_index import Snapshot
-from nvrerank_helpers.retrieval.stores.records import About
+from nvrerank_helpers.retrieval.stores.records import StoreMetadata
 
 
 class Hashed(BaseEmbedding):
-    """Every text has a random vector of its own, and the same one each time; counts the texts that it embeds."""
+    """Gives every text its own random vector, the same one each time, and records the texts in `texts`."""
 
     model_name: str = "hashed"
     width: int = 16
@@ -37,19 +37,19 @@ class Hashed(BaseEmbedding):
 
 
 class Disk:
-    """What outlives a MemoryStore: its rows, their generation, and what it was made with."""
+    """The part of a MemoryStore that outlives it: its rows, their generation, and its metadata."""
 
     def __init__(self):
-        self.rows, self.generation, self.about = {}, 1, None
+        self.rows, self.generation, self.metadata = {}, 1, None
 
 
 class MemoryStore(Store):
     def __init__(self, disk, folder, embed_model=None):
         super().__init__(embed_model or Hashed())
         self.disk = disk
-        now = About.new(self.embed_model)
-        disk.about = disk.about or now
-        self._opened(disk.about, now, folder)
+        current = StoreMetadata.create(self.embed_model)
+        disk.metadata = disk.metadata or current
+        self._finish_opening(disk.metadata, current, folder)
 
     def __repr__(self):
         return "MemoryStore()"
@@ -57,38 +57,37 @@ class MemoryStore(Store):
     def close(self):
         self.closed = True
 
-    def _insert(self, rows):
-        refuse({row.id for row in rows} & set(self.disk.rows), because="in the store already")
-        self._update_rows({row.id: row for row in rows})
-
-    def _update(self, rows):
-        refuse({row.id for row in rows} - set(self.disk.rows), because="not in the store")
-        self._update_rows({row.id: row for row in rows})
-
-    def _update_rows(self, rows):
-        self.disk.rows |= rows
+    @contextmanager
+    def _transaction(self):
+        yield self.disk
         self.disk.generation += 1
 
-    def _remove(self, ids):
-        refuse(set(ids) - set(self.disk.rows), because="not in the store")
-        self.disk.rows = {id_: row for id_, row in self.disk.rows.items() if id_ not in ids}
-        self.disk.generation += 1
+    def _find_ids(self, database, ids):
+        return set(ids) & set(database.rows)
 
-    def _generation(self):
+    def _insert(self, database, rows):
+        database.rows |= {row.id: row for row in rows}
+
+    _replace = _insert
+
+    def _remove(self, database, ids):
+        database.rows = {id_: row for id_, row in database.rows.items() if id_ not in ids}
+
+    def _read_generation(self):
         return self.disk.generation
 
-    def _snapshot(self):
+    def _take_snapshot(self):
         return Snapshot(self.disk.generation, {row.id: row.text for row in self.disk.rows.values()})
 
-    def _nodes(self, ids):
+    def _read_nodes(self, ids):
         return [(id_, self.disk.rows[id_].node) for id_ in ids if id_ in self.disk.rows]
 
-    def _nearest(self, vector, top_k):
+    def _find_nearest(self, vector, top_k):
         def cosine(row):
             return float(np.dot(row.vector, vector) / np.linalg.norm(row.vector) / np.linalg.norm(vector))
 
         best = sorted(self.disk.rows.values(), key=cosine, reverse=True)[:top_k]
         return [(row.node, cosine(row)) for row in best]
 
-    def _count(self):
+    def __len__(self):
         return len(self.disk.rows)

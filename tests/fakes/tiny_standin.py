@@ -10,51 +10,39 @@ import httpx
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
 
 from nvrerank_helpers.nim_standin.asgi.sockets import ResettableProtocol
-from nvrerank_helpers.nim_standin.faults.deferred import LaterAnswers, later_router
+from nvrerank_helpers.nim_standin.faults.deferred import PendingResponses, build_deferred_router
 from nvrerank_helpers.nim_standin.faults.injector import FaultInjector
-from nvrerank_helpers.nim_standin.faults.plan import Plan
+from nvrerank_helpers.nim_standin.faults.plan import FaultPlan
 from nvrerank_helpers.nim_standin.faults.specs import parse_fault
-from nvrerank_helpers.nim_standin.server.admin_routes import control_router
-from nvrerank_helpers.nim_standin.server.recorder import Recorder, Records
+from nvrerank_helpers.nim_standin.profiles import NIM_1_10
+from nvrerank_helpers.nim_standin.server.admin_routes import add_profile_route, build_control_router
+from nvrerank_helpers.nim_standin.server.recorder import Recorder, RequestLog
 
 BODY = {"query": {"text": "q"}, "passages": [{"text": "1"}, {"text": "3"}, {"text": "2"}]}
 RANKINGS = [{"index": 1, "logit": 3.0}, {"index": 2, "logit": 2.0}, {"index": 0, "logit": 1.0}]
-
-
-class Wanted(BaseModel):
-    name: str
 
 
 class TinyStandIn:
     """The application, and what is behind it.
 
     Attributes:
-        chunks: What the chat route streams, one piece after the other; it may wait in between.
+        chunks: The pieces that the chat route streams; it may wait in between.
     """
 
     def __init__(self) -> None:
-        self.plan, self.records, self.later = Plan(), Records(), LaterAnswers()
-        self.behaviour = "nim-1.10"
+        self.plan, self.log, self.pending = FaultPlan(), RequestLog(), PendingResponses()
+        self.profile = NIM_1_10
         self.chunks: AsyncIterator[bytes] | None = None
         self.app = FastAPI()
         self._add_routes()
-        router = control_router(self.plan, self.records)
-
-        @router.get("/behaviour")
-        async def behaviour() -> dict[str, Any]:
-            return {"name": self.behaviour, "choices": ["nim-1.10", "catalog"]}
-
-        @router.put("/behaviour")
-        async def switch(wanted: Wanted) -> None:
-            self.behaviour = wanted.name
-
+        router = build_control_router(self.plan, self.log)
+        add_profile_route(router, self)
         self.app.include_router(router)
-        self.app.include_router(later_router(self.later))
-        self.app.add_middleware(FaultInjector, plan=self.plan, later=self.later)
-        self.app.add_middleware(Recorder, records=self.records)
+        self.app.include_router(build_deferred_router(self.pending))
+        self.app.add_middleware(FaultInjector, plan=self.plan, pending=self.pending)
+        self.app.add_middleware(Recorder, log=self.log)
 
     def _add_routes(self) -> None:
         @self.app.get("/v1/health/ready")

@@ -63,5 +63,5 @@ def test_help(golden: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_requests(golden: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with recording() as (address, requests):
-        golden(f"requests-{name}.json", record(name, address, requests, monkeypatch))
+    with recording() as service:
+        golden(f"requests-{name}.json", record(name, service, monkeypatch))

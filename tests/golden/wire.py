@@ -1,12 +1,9 @@
-"""A service on a socket that writes down what it receives, and the calls whose requests are recorded."""
+"""The calls whose requests are recorded, and the service that receives them."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import AbstractContextManager
 from typing import Any
 
+from http_fake import HttpFake, Received, reply, serving
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
 
 from nvrerank_helpers import NVIDIARerank
@@ -16,47 +13,18 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 VISION = "nvidia/llama-nemotron-rerank-vl-1b-v2"
 KEY = "nvapi-golden-example"
 
-Service = Callable[[], str]
+
+def _rank(request: Received) -> bytes:
+    """Answer in the order of the passages."""
+    sent = request.json
+    count = len(sent.get("passages", sent.get("documents", ())))
+    kind, score = ("results", "relevance_score") if "documents" in sent else ("rankings", "logit")
+    return reply({kind: [{"index": index, score: -index} for index in range(count)]})
 
 
-class Recorder(BaseHTTPRequestHandler):
-    """Answers every ranking in the order of the passages, and lists one model."""
-
-    protocol_version = "HTTP/1.1"
-    requests: list[dict[str, Any]]
-
-    def do_GET(self) -> None:
-        self._write(json.dumps({"object": "list", "data": [{"id": "m"}, {"id": VISION}]}).encode())
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name: self.headers[name] for name in KEPT_HEADERS if name in self.headers}
-        self.requests.append({"method": "POST", "path": self.path, "headers": headers, "body": body.decode()})
-        sent = json.loads(body)
-        count = len(sent.get("passages", sent.get("documents", ())))
-        kind, score = ("results", "relevance_score") if "documents" in sent else ("rankings", "logit")
-        self._write(json.dumps({kind: [{"index": index, score: -index} for index in range(count)]}).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def _write(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@contextmanager
-def recording() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Serve on a free port; yields the address and the rankings that were asked for."""
-    handler = type("Handler", (Recorder,), {"requests": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", handler.requests
-        finally:
-            server.shutdown()
+def recording() -> AbstractContextManager[HttpFake]:
+    """Serve on a free port, and list two models."""
+    return serving(_rank, models=["m", VISION])
 
 
 def _nodes(*texts: str, **metadata: Any) -> list[NodeWithScore]:
@@ -89,16 +57,20 @@ CALLS: dict[str, tuple[str | None, dict[str, Any], list[NodeWithScore]]] = {
 }
 
 
-def record(name: str, address: str, requests: list[dict[str, Any]], monkeypatch: Any) -> list[dict[str, Any]]:
+def record(name: str, service: HttpFake, monkeypatch: Any) -> list[dict[str, Any]]:
     """Make one of the calls and return its requests."""
     path, settings, nodes = CALLS[name]
     given = {"model": "m"} | settings
     if path is None:
-        monkeypatch.setenv("NVRERANK_CATALOG_URL", address)
+        monkeypatch.setenv("NVRERANK_CATALOG_URL", service.origin)
         monkeypatch.setenv("NVIDIA_API_KEY", KEY)
     else:
-        given["base_url"] = address + path
-    requests.clear()
+        given["base_url"] = service.origin + path
     with NVIDIARerank(**given) as reranker:
         reranker.postprocess_nodes(nodes, query_str="which way? 日本語")
-    return list(requests)
+    return [_describe(request) for request in service.rankings]
+
+
+def _describe(request: Received) -> dict[str, Any]:
+    headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
+    return {"method": "POST", "path": request.path, "headers": headers, "body": request.body.decode()}

@@ -1,19 +1,19 @@
 import pytest
 
 from nvrerank_helpers.connector import Forbidden, ModelRetired, NotFound, PaymentRequired, RateLimited, Unauthorized
-from nvrerank_helpers.lessons.mock_catalog import LessonCatalog, two_nodes
+from nvrerank_helpers.lessons.mock_catalog import MockCatalog, make_two_nodes
 
 OLD = "nvidia/llama-3.2-nv-rerankqa-1b-v2"
 
 
 @pytest.fixture(scope="module")
 def lesson():
-    with LessonCatalog(per_minute=2) as catalog:
+    with MockCatalog(per_minute=2) as catalog:
         yield catalog
 
 
 def ask(reranker):
-    return [hit.node_id for hit in reranker.postprocess_nodes(two_nodes(), query_str="Which animal says meow?")]
+    return [hit.node_id for hit in reranker.postprocess_nodes(make_two_nodes(), query_str="Which animal says meow?")]
 
 
 def test_it_ranks_for_any_key_and_wherever_the_environment_points(lesson, monkeypatch):

@@ -15,21 +15,21 @@ from nvrerank_helpers.extras import ExtraNotInstalled
 from nvrerank_helpers.lessons import (
     Gallery,
     Page,
-    by_kind,
-    kinds_figure,
-    load_questions,
-    nodes_of,
-    page_search,
+    build_page_search,
+    draw_kinds,
+    list_titles,
+    list_winners,
+    load_page_questions,
+    make_page_nodes,
+    measure_by_kind,
     read_pages,
-    titles,
-    winners,
     write_handbook,
 )
-from nvrerank_helpers.lessons.page_images.figures import thumbnail
-from nvrerank_helpers.lessons.page_images.pdf import as_png
+from nvrerank_helpers.lessons.page_images.figures import make_thumbnail
+from nvrerank_helpers.lessons.page_images.pdf import to_png
 from nvrerank_helpers.pydocs import Question
 
-PNG = as_png(Image.new("RGB", (80, 60), "white"), 2)
+PNG = to_png(Image.new("RGB", (80, 60), "white"), 2)
 URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 PAGE, SCAN = Page(3, "two roads", 0, PNG), Page(4, "", 1, PNG)
 
@@ -45,7 +45,7 @@ class Finding(BaseRetriever):
     """A first stage that always finds the same."""
 
     def _retrieve(self, _):
-        return nodes_of([PAGE], "text")
+        return make_page_nodes([PAGE], "text")
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_the_number_of_a_page_is_metadata_that_no_model_gets():
 
 @pytest.mark.parametrize(("seen_as", "ids"), [("text", ["page 3"]), ("both", ["page 3", "page 4"])])
 def test_a_page_without_text_is_left_out_where_only_text_is_seen(seen_as, ids):
-    assert [item.node_id for item in nodes_of([PAGE, SCAN], seen_as)] == ids
+    assert [item.node_id for item in make_page_nodes([PAGE, SCAN], seen_as)] == ids
 
 
 def test_all_pages_are_reranked_where_no_first_stage_chooses():
-    search = page_search(nodes_of([PAGE, SCAN], "image"), Reversing())
+    search = build_page_search(make_page_nodes([PAGE, SCAN], "image"), Reversing())
     assert [item.node_id for item in search("which way?")] == ["page 4", "page 3"]
 
 
 def test_what_a_first_stage_finds_is_shown_in_another_way():
-    (found,) = page_search(nodes_of([PAGE, SCAN], "image"), Reversing(), Finding())("which way?")
+    (found,) = build_page_search(make_page_nodes([PAGE, SCAN], "image"), Reversing(), Finding())("which way?")
     assert isinstance(found.node, ImageNode)
     assert found.node_id == "page 3"
 
@@ -105,14 +105,14 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 
 def test_the_judged_pages_are_pages_of_the_handbook():
-    pages = {f"page {number}" for number, _ in enumerate(titles(), 1)}
-    questions = load_questions()
+    pages = {f"page {number}" for number, _ in enumerate(list_titles(), 1)}
+    questions = load_page_questions()
     assert {page for question in questions for page in question.relevant} <= pages
     assert all(3 in question.relevant.values() for question in questions)
 
 
 def test_there_are_questions_of_each_kind_and_no_two_alike():
-    questions = load_questions()
+    questions = load_page_questions()
     kinds = [question.kind for question in questions]
     assert min(kinds.count(kind) for kind in ("text", "picture", "both")) >= 7
     assert len({question.id for question in questions}) == len({question.text for question in questions}) == len(kinds)
@@ -128,7 +128,7 @@ def judged_runs():
 
 
 def test_measures_are_told_apart_by_where_the_answer_stands():
-    table = by_kind(*judged_runs())
+    table = measure_by_kind(*judged_runs())
     assert table.to_dict("index") == {
         "text": {"questions": 1, "a": 1.0, "b": 1.0},
         "picture": {"questions": 1, "a": 0.0, "b": 1.0},
@@ -137,13 +137,13 @@ def test_measures_are_told_apart_by_where_the_answer_stands():
 
 
 def test_the_figure_says_in_words_what_it_draws():
-    figure = kinds_figure(by_kind(*judged_runs()))
+    figure = draw_kinds(measure_by_kind(*judged_runs()))
     assert "picture: a 0.00, b 1.00" in figure.description
     assert ">picture (1)<" in figure.svg
 
 
 def test_a_thumbnail_keeps_the_proportions():
-    with Image.open(io.BytesIO(thumbnail(PNG, 40))) as small:
+    with Image.open(io.BytesIO(make_thumbnail(PNG, 40))) as small:
         assert small.size == (40, 30)
 
 
@@ -160,6 +160,6 @@ def test_a_gallery_needs_a_caption_for_each_page():
 
 def test_winners_are_shown_with_rank_logit_and_grade():
     found = [NodeWithScore(node=SCAN.node("image"), score=1.25), NodeWithScore(node=PAGE.node("image"), score=-2.0)]
-    shown = winners(found, [PAGE, SCAN], Question("q1", "which way?", "test", {"page 4": 3}))
+    shown = list_winners(found, [PAGE, SCAN], Question("q1", "which way?", "test", {"page 4": 3}))
     assert shown.captions == ["1. page 4, logit 1.2, grade 3", "2. page 3, logit -2.0, grade 0"]
     assert shown.pages == [SCAN, PAGE]

@@ -1,4 +1,4 @@
-"""Real clients against a stand-in on a real socket: order, scores, and what each makes of a refusal or a fault."""
+"""Real clients against a stand-in on a real socket: order, scores, and how each handles a refusal or a fault."""
 
 import asyncio
 import importlib
@@ -18,16 +18,16 @@ from contract.adapters import CLIENTS, Client, Fault, LangChain, LlamaIndex, req
 
 from nvrerank_helpers.connector import CATALOG_ADDRESS, CATALOG_VARIABLE, DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.control import StandInControl
-from nvrerank_helpers.nim_standin.faults.specs import Spoil
+from nvrerank_helpers.nim_standin.faults.specs import Corruption
 from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.nim_standin.profiles import BEHAVIOURS
+from nvrerank_helpers.nim_standin.profiles import PROFILES
 
 IN_EVERY_TABLE = "nvidia/llama-3.2-nv-rerankqa-1b-v1"  # the default model is not in LlamaIndex's
 RETIRED = "nvidia/llama-3.2-nv-rerankqa-1b-v2"
 TOKENS = 512
 PER_MINUTE = 2
 KEY = "nvapi-of-this-test"
-NIMS = [name for name, behaviour in BEHAVIOURS.items() if not behaviour.hosted]
+NIMS = [name for name, profile in PROFILES.items() if not profile.hosted]
 QUERY = "How do I sort a list of numbers?"
 PASSAGES = [
     "Open a file and read it line by line.",
@@ -38,7 +38,7 @@ PASSAGES = [
     "Numbers are compared by their value, texts letter by letter.",
     "A socket connects two programs.",
 ]
-SPOILS = get_args(Spoil)
+CORRUPTIONS = get_args(Corruption)
 TABLES = {  # where a client has the catalog's URLs; ours take the address from the environment
     LlamaIndex.package: ("utils", "RANKING_MODEL_TABLE"),
     LangChain.package: ("_statics", "MODEL_TABLE"),
@@ -65,12 +65,12 @@ LLAMA_INDEX = next(client for client in EVERY if isinstance(client, LlamaIndex))
 LANGCHAIN = [client for client in EVERY if isinstance(client, LangChain)]
 FOREIGN = [LLAMA_INDEX, *LANGCHAIN]
 
-SAID = {  # what an error tells of a refusal; LlamaIndex leaves the service's words out
+MESSAGES = {  # what an error says about a refusal; LlamaIndex leaves the service's message out
     **dict.fromkeys(OURS, r"(?s)^{kind}: The reranking service answered {status}\b.*{words}"),
     LLAMA_INDEX: r"^HTTPStatusError: (Client|Server) error '{status} ",
     **dict.fromkeys(LANGCHAIN, r"(?s)^Exception: \[{status}\] .*{words}"),
 }
-STUMBLES = {  # what clients raise by accident where an answer is spoilt: LlamaIndex, LangChain; the rest they take
+STUMBLES = {  # what clients raise by accident for a corrupted response: LlamaIndex, LangChain; they accept the rest
     "negative": (None, "AssertionError"),
     "out_of_range": ("IndexError", "AssertionError"),
     "strings": ("TypeError", None),
@@ -138,7 +138,7 @@ def address(standin: StandIn, control: StandInControl) -> Iterator[str]:
 
 @pytest.fixture
 def hosted(client: Client, rerank: Rerank, address: str, monkeypatch: pytest.MonkeyPatch) -> Rerank:
-    """Rerank by key and model alone, as one does with the catalog; each test has a key, and so a minute, of its own."""
+    """Rerank by key and model alone, as with the catalog; each test has its own key, and so its own rate limit."""
     monkeypatch.setenv(CATALOG_VARIABLE, address)
     if client.package in TABLES:
         module, table = TABLES[client.package]
@@ -154,9 +154,9 @@ def hosted(client: Client, rerank: Rerank, address: str, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def said(client: Client) -> Callable[..., str]:
-    """Return what a client's error must say of a status."""
-    return lambda status, kind, words="": SAID[client].format(status=status, kind=kind, words=words)
+def refusal(client: Client) -> Callable[..., str]:
+    """Return a pattern for a client's error after a status."""
+    return lambda status, kind, words="": MESSAGES[client].format(status=status, kind=kind, words=words)
 
 
 # Order and scores
@@ -201,12 +201,12 @@ def test_several_batches_give_what_one_gives(rerank, control, own_answer):
 
 
 @pytest.mark.filterwarnings("ignore:Default model is set as:UserWarning")
-def test_a_client_that_is_told_no_model_finds_the_one_that_ranks(rerank, control, own_answer):
+def test_a_client_that_is_given_no_model_finds_the_one_that_ranks(rerank, control, own_answer):
     assert rerank(None) == own_answer
     assert f'"{DEFAULT_MODEL}"' in control.requests()[-1].body
 
 
-def test_what_is_too_long_is_cut_if_the_client_says_so(rerank):
+def test_what_is_too_long_is_cut_if_the_client_asks_for_it(rerank):
     assert sorted(index for index, _ in rerank(texts=["word " * 600, *PASSAGES], truncate="END")) == list(range(8))
 
 
@@ -216,14 +216,14 @@ def test_what_is_too_long_is_cut_if_the_client_says_so(rerank):
 @pytest.mark.parametrize(
     ("behaviour", "status", "length"), [("nim-1.9", 400, 1024), ("nim-1.10", 422, r"6\d\d"), ("nim-2", 400, r"6\d\d")]
 )
-def test_what_is_too_long_is_refused(rerank, said, control, behaviour, status, length):
+def test_what_is_too_long_is_refused(rerank, refusal, control, behaviour, status, length):
     words = f"Input length {length} exceeds maximum allowed token size {TOKENS}"
-    with control.behaviour(behaviour), pytest.raises(Fault, match=said(status, "passage too long", words)):
+    with control.behaviour(behaviour), pytest.raises(Fault, match=refusal(status, "passage too long", words)):
         rerank(texts=["word " * 600], truncate="NONE")
 
 
-def test_what_is_too_long_is_refused_in_the_catalog(hosted, said):
-    with pytest.raises(Fault, match=said(400, "passage too long", r"Input length 6\d\d exceeds maximum allowed")):
+def test_what_is_too_long_is_refused_in_the_catalog(hosted, refusal):
+    with pytest.raises(Fault, match=refusal(400, "passage too long", r"Input length 6\d\d exceeds maximum allowed")):
         hosted(texts=["word " * 600], truncate="NONE")
 
 
@@ -235,8 +235,8 @@ def test_ours_looks_into_the_list_before_it_asks(rerank, control):
 
 
 @pytest.mark.parametrize("client", LANGCHAIN, ids=str)
-def test_a_model_that_is_not_served_is_refused(rerank, said):
-    with pytest.raises(Fault, match=said(404, "not found", "The model 'me/my-model' is not served here")):
+def test_a_model_that_is_not_served_is_refused(rerank, refusal):
+    with pytest.raises(Fault, match=refusal(404, "not found", "The model 'me/my-model' is not served here")):
         rerank("me/my-model")
 
 
@@ -253,15 +253,15 @@ def test_llama_index_looks_a_model_up_first_unless_it_is_in_its_table(rerank, co
 
 @pytest.mark.parametrize("client", FOREIGN, ids=str)
 @pytest.mark.parametrize("texts", [["a"] * 513, ["a", ""]], ids=["too-many", "empty"])
-def test_passages_that_only_ours_never_send_are_refused(rerank, said, texts):
+def test_passages_that_only_ours_never_send_are_refused(rerank, refusal, texts):
     words = "(at most 512 items|a text that is not empty)"
-    with pytest.raises(Fault, match=said(422, "refused", words)):
+    with pytest.raises(Fault, match=refusal(422, "refused", words)):
         rerank(texts=texts, max_batch_size=513)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(503, "overloaded"), (429, "rate limited"), (500, "server error")])
-def test_a_service_in_trouble_is_told_by_its_status(rerank, said, control, status, kind):
-    with control.faults(f"status={status} retry-after=1"), pytest.raises(Fault, match=said(status, kind)):
+def test_a_service_in_trouble_is_recognized_by_its_status(rerank, refusal, control, status, kind):
+    with control.faults(f"status={status} retry-after=1"), pytest.raises(Fault, match=refusal(status, kind)):
         rerank()
 
 
@@ -275,21 +275,21 @@ def test_a_service_in_trouble_is_told_by_its_status(rerank, said, control, statu
         ("nvapi-other-account", 404, "not found", "Not found for account"),
     ],
 )
-def test_a_key_that_the_catalog_refuses_is_told_by_its_status(hosted, said, key, status, kind, words):
-    with pytest.raises(Fault, match=said(status, kind, words)):
+def test_a_key_that_the_catalog_refuses_is_recognized_by_its_status(hosted, refusal, key, status, kind, words):
+    with pytest.raises(Fault, match=refusal(status, kind, words)):
         hosted(api_key=key)
 
 
 @pytest.mark.filterwarnings("ignore:Model .* is deprecated:UserWarning:langchain_nvidia_ai_endpoints._common")
-def test_a_retired_model_of_the_catalog_is_gone(hosted, said):
-    with pytest.raises(Fault, match=said(410, "retired", "reached its end of life on 2026-05-18")):
+def test_a_retired_model_of_the_catalog_is_gone(hosted, refusal):
+    with pytest.raises(Fault, match=refusal(410, "retired", "reached its end of life on 2026-05-18")):
         hosted(RETIRED, allow_retired=True)
 
 
-def test_more_requests_than_the_catalog_takes_in_a_minute_are_refused(hosted, said):
+def test_more_requests_than_the_catalog_takes_in_a_minute_are_refused(hosted, refusal):
     for _ in range(PER_MINUTE):
         hosted()
-    with pytest.raises(Fault, match=said(429, "rate limited", "Too Many Requests")):
+    with pytest.raises(Fault, match=refusal(429, "rate limited", "Too Many Requests")):
         hosted()
 
 
@@ -303,7 +303,7 @@ def test_langchain_async_drops_the_status_and_the_first_letters_of_a_refusal_in_
 
 
 @pytest.mark.parametrize("moment", ["before", "middle"])
-def test_a_connection_that_breaks_is_told_as_one(rerank, control, moment):
+def test_a_connection_that_breaks_is_recognized(rerank, control, moment):
     with control.faults(f"reset={moment}"), pytest.raises(Fault, match=r"^unreachable: "):
         rerank()
 
@@ -322,9 +322,9 @@ def test_the_others_give_up_at_the_first_fault(rerank, control):
 
 
 @pytest.mark.parametrize("client", OURS, ids=str)
-@pytest.mark.parametrize("spoil", [spoil for spoil in SPOILS if spoil != "unsorted"])
-def test_ours_refuse_a_spoilt_answer(rerank, control, spoil):
-    with control.faults(f"answer={spoil}"), pytest.raises(Fault, match=r"^invalid answer: "):
+@pytest.mark.parametrize("corruption", [corruption for corruption in CORRUPTIONS if corruption != "unsorted"])
+def test_ours_refuse_a_corrupted_response(rerank, control, corruption):
+    with control.faults(f"answer={corruption}"), pytest.raises(Fault, match=r"^invalid answer: "):
         rerank()
 
 
@@ -335,28 +335,27 @@ def test_ours_sort_an_unsorted_answer(rerank, control, own_answer):
 
 
 @pytest.mark.parametrize("client", FOREIGN, ids=str)
-@pytest.mark.parametrize("spoil", SPOILS)
-def test_the_others_take_a_spoilt_answer_or_stumble_over_it(client, rerank, control, spoil):
-    error = STUMBLES.get(spoil, (None, None))[client in LANGCHAIN]
-    with control.faults(f"answer={spoil}"), pytest.raises(Fault, match=f"^{error}: ") if error else nullcontext():
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_the_others_accept_a_corrupted_response_or_stumble_over_it(client, rerank, control, corruption):
+    error = STUMBLES.get(corruption, (None, None))[client in LANGCHAIN]
+    outcome = pytest.raises(Fault, match=f"^{error}: ") if error else nullcontext()
+    with control.faults(f"answer={corruption}"), outcome:
         assert rerank()
 
 
 @pytest.mark.parametrize("client", OURS, ids=str)
-def test_ours_fetch_an_answer_that_the_catalog_gives_later(hosted, control, own_answer):
+def test_ours_fetch_a_response_that_the_catalog_defers(hosted, control, own_answer):
     with control.faults("later=0"):
         assert hosted() == own_answer
 
 
 @pytest.mark.parametrize("client", [LLAMA_INDEX], ids=str)
-def test_llama_index_takes_an_answer_that_comes_later_for_a_broken_one(hosted, control):
+def test_llama_index_takes_a_deferred_response_for_a_broken_one(hosted, control):
     with control.faults("later=0"), pytest.raises(Fault, match=r"^JSONDecodeError: "):
         hosted()
 
 
-def test_langchain_fetches_an_answer_that_comes_later_from_a_fixed_address_which_can_be_replaced(
-    address, control, own_answer
-):
+def test_langchain_fetches_a_deferred_response_from_a_fixed_address_which_can_be_replaced(address, control, own_answer):
     client = LANGCHAIN[0]
     require(client)
     reranker = client.module.NVIDIARerank(model=DEFAULT_MODEL, api_key=KEY, top_n=len(PASSAGES))

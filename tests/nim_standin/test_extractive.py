@@ -1,4 +1,4 @@
-"""The chat model: it finds question and context in a conversation, and answers with quotes from the context only."""
+"""The chat model: it finds question and context in a conversation, and answers only with quotes from the context."""
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
@@ -12,11 +12,11 @@ from nvrerank_helpers.nim_standin.openai.extractive import (
     THRESHOLD,
     Message,
     Prompt,
-    candidates,
     compose,
-    cut,
+    find_candidates,
     read_prompt,
-    tokens,
+    tokenize,
+    truncate_answer,
 )
 from nvrerank_helpers.nim_standin.openai.sentences import Sentence
 
@@ -26,7 +26,7 @@ EARLIER = "“It has been stable since 2.3.” [history]"
 FOUND = [Sentence(f"This is sentence number {number}.", f"source {number}") for number in range(5)]
 
 
-def rendered(template: BasePromptTemplate) -> list[Message]:
+def render(template: BasePromptTemplate) -> list[Message]:
     parts = {
         "context_str": CONTEXT,
         "context_msg": CONTEXT,
@@ -43,30 +43,21 @@ def answer(*logits: float) -> str:
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "earlier"),
     [
-        default_prompts.DEFAULT_TEXT_QA_PROMPT,
-        default_prompts.DEFAULT_TREE_SUMMARIZE_PROMPT,
-        chat_prompts.CHAT_TEXT_QA_PROMPT,
-        chat_prompts.CHAT_TREE_SUMMARIZE_PROMPT,
-        chat_prompts.CHAT_CONTENT_QA_PROMPT,
-        chat_prompts.CHAT_CONTENT_TREE_SUMMARIZE_PROMPT,
+        (default_prompts.DEFAULT_TEXT_QA_PROMPT, ""),
+        (default_prompts.DEFAULT_TREE_SUMMARIZE_PROMPT, ""),
+        (default_prompts.DEFAULT_REFINE_PROMPT, EARLIER),
+        (chat_prompts.CHAT_TEXT_QA_PROMPT, ""),
+        (chat_prompts.CHAT_TREE_SUMMARIZE_PROMPT, ""),
+        (chat_prompts.CHAT_REFINE_PROMPT, EARLIER),
+        (chat_prompts.CHAT_CONTENT_QA_PROMPT, ""),
+        (chat_prompts.CHAT_CONTENT_TREE_SUMMARIZE_PROMPT, ""),
+        (chat_prompts.CHAT_CONTENT_REFINE_PROMPT, EARLIER),
     ],
 )
-def test_a_prompt_of_llama_index_is_read(template: BasePromptTemplate) -> None:
-    assert read_prompt(rendered(template)) == Prompt(QUESTION, CONTEXT)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        default_prompts.DEFAULT_REFINE_PROMPT,
-        chat_prompts.CHAT_REFINE_PROMPT,
-        chat_prompts.CHAT_CONTENT_REFINE_PROMPT,
-    ],
-)
-def test_a_refining_prompt_of_llama_index_is_read(template: BasePromptTemplate) -> None:
-    assert read_prompt(rendered(template)) == Prompt(QUESTION, CONTEXT, EARLIER)
+def test_a_prompt_of_llama_index_is_read(template: BasePromptTemplate, earlier: str) -> None:
+    assert read_prompt(render(template)) == Prompt(QUESTION, CONTEXT, earlier)
 
 
 @pytest.mark.parametrize(
@@ -100,25 +91,25 @@ def test_context_pasted_into_a_message_is_found(text: str) -> None:
 
 
 def test_a_follow_up_question_is_about_the_latest_context() -> None:
-    asked = [Message("user", f"{thing} are mutable.\nIs that so?") for thing in ("Lists", "Sets")]
-    prompt = read_prompt([*asked, Message("assistant", "Context: none"), Message("user", "Why?")])
+    earlier = [Message("user", f"{thing} are mutable.\nIs that so?") for thing in ("Lists", "Sets")]
+    prompt = read_prompt([*earlier, Message("assistant", "Context: none"), Message("user", "Why?")])
     assert prompt == Prompt("Why?", "Sets are mutable.")
 
 
-def test_instructions_and_answers_are_no_context() -> None:
-    told = [Message("system", "You are a helpful assistant."), Message("assistant", "Lists are mutable, I believe.")]
-    assert read_prompt([*told, Message("user", "Are lists mutable?")]) == Prompt("Are lists mutable?")
+def test_instructions_and_answers_are_not_context() -> None:
+    others = [Message("system", "You are a helpful assistant."), Message("assistant", "Lists are mutable, I believe.")]
+    assert read_prompt([*others, Message("user", "Are lists mutable?")]) == Prompt("Are lists mutable?")
 
 
 def test_quotes_of_the_earlier_answer_come_first_and_unchanged() -> None:
-    found = candidates(Prompt(QUESTION, CONTEXT, EARLIER))
+    found = find_candidates(Prompt(QUESTION, CONTEXT, EARLIER))
     assert found[0] == Sentence("It has been stable since 2.3.", "history")
     assert Sentence("Sort the list in place.", "list.sort") in found
 
 
-def test_quotes_that_are_summarised_keep_their_source() -> None:
+def test_quotes_that_are_summarized_keep_their_source() -> None:
     quoted = '“This is:\n  “it” [i]” [one]\n“That is "it".” [x[0]]'
-    assert candidates(Prompt("?", quoted)) == [
+    assert find_candidates(Prompt("?", quoted)) == [
         Sentence("This is:\n  “it” [i]", "one"),
         Sentence('That is "it".', "x[0]"),
     ]
@@ -126,7 +117,7 @@ def test_quotes_that_are_summarised_keep_their_source() -> None:
 
 def test_the_same_sentence_is_not_quoted_twice() -> None:
     text = "a.b()\nIt is the same sentence.\n\nc.d()\nIt is the same sentence."
-    assert candidates(Prompt("?", text)) == [Sentence("It is the same sentence.", "a.b")]
+    assert find_candidates(Prompt("?", text)) == [Sentence("It is the same sentence.", "a.b")]
 
 
 def test_the_best_three_are_quoted_most_relevant_first() -> None:
@@ -144,11 +135,8 @@ def test_below_the_threshold_there_is_no_answer() -> None:
     assert answer(THRESHOLD).startswith("“")
 
 
-def test_without_context_it_says_that_it_only_quotes() -> None:
+def test_without_context_or_a_sentence_in_it_there_is_no_answer() -> None:
     assert compose(Prompt("Hello!"), [], []) == NO_CONTEXT
-
-
-def test_context_without_a_sentence_holds_no_answer() -> None:
     assert compose(Prompt("?", "-----"), [], []) == NO_ANSWER
 
 
@@ -159,7 +147,7 @@ def test_relevance_is_the_mean_of_the_sentence_alone_and_with_its_source() -> No
 
 def test_tokens_joined_are_the_text() -> None:
     text = "“For example:\n  >>> f(1)” [f]"
-    assert "".join(tokens(text)) == text
+    assert "".join(tokenize(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -172,10 +160,10 @@ def test_tokens_joined_are_the_text() -> None:
         (["one"], 5, ("", "stop")),
     ],
 )
-def test_an_answer_is_cut_where_the_request_says(stops: list[str], limit: int | None, expected: object) -> None:
-    pieces, reason = cut("one two three", stops, limit)
+def test_an_answer_is_cut_where_the_request_asks_for_it(stops: list[str], limit: int | None, expected: object) -> None:
+    pieces, reason = truncate_answer("one two three", stops, limit)
     assert ("".join(pieces), reason) == expected
 
 
-def test_a_source_that_cannot_be_one_is_no_source() -> None:
-    assert candidates(Prompt("?", f"“It is.” [{'x' * 301}]")) == []
+def test_a_source_that_is_too_long_is_not_a_source() -> None:
+    assert find_candidates(Prompt("?", f"“It is.” [{'x' * 301}]")) == []

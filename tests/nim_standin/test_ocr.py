@@ -1,4 +1,4 @@
-"""Page images: what is refused and why, and that the words on what is taken come back as a person reads them."""
+"""Page images: which are refused and why, and the words of the others in the order in which people read them."""
 
 import base64
 import io
@@ -25,12 +25,12 @@ from nvrerank_helpers.nim_standin.ocr import (
     FORMATS,
     MARGIN,
     MAX_SIDE,
-    Box,
+    PageImageError,
     PageReader,
-    PictureError,
-    decoded,
-    in_reading_order,
-    page,
+    TextBox,
+    arrange_lines,
+    decode_data_url,
+    load_page,
 )
 
 LINES = ["sorted(iterable, reverse=False)", "Return a new sorted list from 27 items.", "It never changes the original."]
@@ -41,7 +41,7 @@ needs_ocr = pytest.mark.skipif(
 )
 
 
-def drawn(*lines: str, size: int = 24, ink: str = "black", paper: str = "white") -> Image.Image:
+def draw_page(*lines: str, size: int = 24, ink: str = "black", paper: str = "white") -> Image.Image:
     picture = Image.new("RGB", (640, 60 + 40 * len(lines)), paper)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
     for number, line in enumerate(lines):
@@ -49,7 +49,7 @@ def drawn(*lines: str, size: int = 24, ink: str = "black", paper: str = "white")
     return picture
 
 
-def saved(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def save(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
@@ -67,7 +67,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0"))
 
 
-PNG = saved(drawn("a page"))
+PNG = save(draw_page("a page"))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeOcr:
 # The data URL
 
 
-def test_the_stand_in_takes_what_the_client_sends():
+def test_the_stand_in_accepts_what_the_client_sends():
     assert set(FORMATS) == images.FORMATS
 
 
@@ -114,113 +114,115 @@ def test_the_stand_in_takes_what_the_client_sends():
         ("data:image/png;asset_id,8f1c1e3e-0000-4000-8000-000000000000", "asset references"),
         ("data:image/png,%89PNG", "as base64"),
         ("data:image/png;charset=utf-8;base64,AAAA", "as base64"),
-        ("data:image/svg+xml;base64,PHN2Zy8+", r"'image/svg\+xml' is not taken: send one of image/bmp, image/gif"),
-        ("data:;base64,AAAA", "'' is not taken"),
-        ("data:image/\ud800;base64,AAAA", r"\\ud800' is not taken"),
+        ("data:image/svg+xml;base64,PHN2Zy8+", r"'image/svg\+xml' is not accepted: send one of image/bmp, image/gif"),
+        ("data:;base64,AAAA", "'' is not accepted"),
+        ("data:image/\ud800;base64,AAAA", r"\\ud800' is not accepted"),
         ("data:image/png;base64,@@@@", "not base64"),
         ("data:image/png;base64,AAA", "not base64"),
         ("data:image/png;base64,éééé", "not base64"),
     ],
 )
-def test_a_url_that_holds_no_image_is_refused_with_the_reason(url, reason):
-    with pytest.raises(PictureError, match=reason):
-        decoded(url)
+def test_a_url_without_an_image_is_refused_with_the_reason(url, reason):
+    with pytest.raises(PageImageError, match=reason):
+        decode_data_url(url)
 
 
 def test_scheme_media_type_and_encoding_may_be_in_capitals():
-    assert decoded("DATA:IMAGE/PNG;BASE64,AAAA") == b"\0\0\0"
+    assert decode_data_url("DATA:IMAGE/PNG;BASE64,AAAA") == b"\0\0\0"
 
 
 def test_an_image_of_too_many_bytes_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr(ocr, "MAX_BYTES", 1000)
-    with pytest.raises(PictureError, match="more than 1,000 bytes: send a smaller one"):
-        decoded("data:image/png;base64," + "@" * 2000)
+    with pytest.raises(PageImageError, match="more than 1,000 bytes: send a smaller one"):
+        decode_data_url("data:image/png;base64," + "@" * 2000)
 
 
 # The image
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg/>", b"%PDF-1.7", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
-def test_what_is_no_image_of_the_kinds_taken_is_refused(content):
-    with pytest.raises(PictureError, match="empty, damaged, or none of image/bmp"):
-        page(content)
+def test_another_kind_of_file_is_refused(content):
+    with pytest.raises(PageImageError, match="empty, damaged, or none of image/bmp"):
+        load_page(content)
 
 
 @pytest.mark.parametrize("kind", FORMATS.values())
 def test_every_kind_of_image_is_decoded(kind):
-    whole = drawn(*LINES)
-    seen = page(saved(whole, kind)).crop((MARGIN, MARGIN, MARGIN + whole.width, MARGIN + whole.height))
+    whole = draw_page(*LINES)
+    seen = load_page(save(whole, kind)).crop((MARGIN, MARGIN, MARGIN + whole.width, MARGIN + whole.height))
     assert np.abs(np.array(seen, dtype=int) - np.array(whole)).mean() < 2
 
 
 @pytest.mark.parametrize("kind", FORMATS.values())
 def test_an_image_that_ends_too_soon_is_refused(kind):
-    content = saved(drawn("a page"), kind)
-    with pytest.raises(PictureError, match=r"the image is damaged .*: open it in a viewer and save it anew"):
-        page(content[: len(content) // 2])
+    content = save(draw_page("a page"), kind)
+    with pytest.raises(PageImageError, match=r"the image is damaged .*: open it in a viewer and save it again"):
+        load_page(content[: len(content) // 2])
 
 
 @pytest.mark.parametrize("side", [8_000, 10_000, 50_000])
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(side):
-    with pytest.raises(PictureError, match="more than 50,000,000 pixels: send a smaller one"):
-        page(png_header(side, side))
+    with pytest.raises(PageImageError, match="more than 50,000,000 pixels: send a smaller one"):
+        load_page(png_header(side, side))
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.sampled_from(sorted(FORMATS.values())), st.data())
 def test_a_damaged_image_is_a_page_or_is_refused_and_nothing_else(kind, data):
-    content = bytearray(saved(Image.new("RGB", (9, 9), "red"), kind))
+    content = bytearray(save(Image.new("RGB", (9, 9), "red"), kind))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
-    with suppress(PictureError):
-        assert page(bytes(content)).mode == "RGB"
+    with suppress(PageImageError):
+        assert load_page(bytes(content)).mode == "RGB"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40_000, 1), (1, 40_000), (3000, 2000)])
 def test_a_page_has_a_size_that_the_models_can_take(size):
-    sides = page(saved(Image.new("1", size))).size
+    sides = load_page(save(Image.new("1", size))).size
     assert 2 * MARGIN < min(sides) <= max(sides) <= MAX_SIDE + 2 * MARGIN
 
 
-def test_ink_on_a_transparent_ground_is_seen_on_white():
+def test_a_transparent_background_becomes_white():
     picture = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     picture.putpixel((0, 0), (0, 0, 0, 255))
-    seen = page(saved(picture))
+    seen = load_page(save(picture))
     assert [seen.getpixel((MARGIN + x, MARGIN)) for x in (0, 1)] == [(0, 0, 0), (255, 255, 255)]
 
 
-def test_sixteen_bits_of_grey_keep_their_shades():
+def test_sixteen_bits_of_gray_keep_their_shades():
     picture = Image.fromarray(np.array([[10_000, 60_000]], dtype=np.uint16))
-    seen = page(saved(picture))
+    seen = load_page(save(picture))
     assert [seen.getpixel((MARGIN + x, MARGIN))[0] for x in (0, 1)] == [39, 234]
 
 
 def test_a_photograph_is_turned_as_its_camera_noted():
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert page(saved(Image.new("RGB", (30, 10)), "JPEG", exif=exif)).size == (10 + 2 * MARGIN, 30 + 2 * MARGIN)
+    assert load_page(save(Image.new("RGB", (30, 10)), "JPEG", exif=exif)).size == (10 + 2 * MARGIN, 30 + 2 * MARGIN)
 
 
 # The order of reading
 
 
 def test_boxes_of_one_line_are_read_from_left_to_right_however_they_lean():
-    tilted = [Box(f"w{number}", 100 * number, 3 * number, 3 * number + 20) for number in range(10)]
-    below = [Box(f"v{number}", 100 * number, 3 * number + 40, 3 * number + 60) for number in range(10)]
-    first, second = in_reading_order([*below, *reversed(tilted)]).splitlines()
+    tilted = [TextBox(f"w{number}", 100 * number, 3 * number, 3 * number + 20) for number in range(10)]
+    below = [TextBox(f"v{number}", 100 * number, 3 * number + 40, 3 * number + 60) for number in range(10)]
+    first, second = arrange_lines([*below, *reversed(tilted)]).splitlines()
     assert (first, second) == (" ".join(f"w{n}" for n in range(10)), " ".join(f"v{n}" for n in range(10)))
 
 
 def test_a_heading_beside_two_small_lines_does_not_join_them():
-    assert in_reading_order([Box("A", 0, 0, 60), Box("one", 50, 8, 24), Box("two", 50, 36, 52)]) == "one\nA\ntwo"
+    assert (
+        arrange_lines([TextBox("A", 0, 0, 60), TextBox("one", 50, 8, 24), TextBox("two", 50, 36, 52)]) == "one\nA\ntwo"
+    )
 
 
-GRID = [Box(f"{row}{column}", 50 * column, 30 * row, 30 * row + 20) for row in range(3) for column in range(2)]
+GRID = [TextBox(f"{row}{column}", 50 * column, 30 * row, 30 * row + 20) for row in range(3) for column in range(2)]
 
 
 @given(st.permutations(GRID))
 def test_the_order_in_which_boxes_are_found_does_not_matter(boxes):
-    assert in_reading_order(boxes) == "00 01\n10 11\n20 21"
+    assert arrange_lines(boxes) == "00 01\n10 11\n20 21"
 
 
 # The reader
@@ -234,7 +236,7 @@ def test_a_page_is_read_only_once(fake):
 
 def test_threads_read_one_page_at_a_time_and_each_only_once(fake):
     reader = PageReader()
-    urls = [data_url(saved(Image.new("L", (200, 200), shade))) for shade in range(8)] * 4
+    urls = [data_url(save(Image.new("L", (200, 200), shade))) for shade in range(8)] * 4
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(reader.text, urls)) == {"word"}
     assert (fake.calls, fake.overlaps) == (8, 0)
@@ -249,7 +251,7 @@ def test_the_memory_for_words_is_bounded(fake):
 
 def test_a_refused_image_leaves_the_reader_working(fake):
     reader = PageReader()
-    with pytest.raises(PictureError):
+    with pytest.raises(PageImageError):
         reader.text(data_url(b"no image"))
     assert reader.text(data_url(PNG)) == "word"
 
@@ -275,18 +277,18 @@ def test_importing_the_module_imports_neither_the_models_nor_pillow():
 @needs_ocr
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_words_of_a_page_come_back_line_by_line(reader, kind):
-    assert reader.text(data_url(saved(drawn(*LINES), kind))).splitlines() == LINES
+    assert reader.text(data_url(save(draw_page(*LINES), kind))).splitlines() == LINES
 
 
 @needs_ocr
 def test_white_on_black_is_read_too(reader):
-    assert reader.text(data_url(saved(drawn(*LINES, ink="white", paper="black")))).splitlines() == LINES
+    assert reader.text(data_url(save(draw_page(*LINES, ink="white", paper="black")))).splitlines() == LINES
 
 
 @needs_ocr
 @pytest.mark.parametrize("size", [(400, 300), (1, 3000)])
 def test_a_page_without_words_has_no_text_and_gives_no_warning(reader, size, capfd):
-    assert reader.text(data_url(saved(Image.new("L", size, 255)))) == ""
+    assert reader.text(data_url(save(Image.new("L", size, 255)))) == ""
     assert capfd.readouterr() == ("", "")
 
 
@@ -296,7 +298,7 @@ def test_a_page_of_a_book_is_read_word_for_word(reader):
     picture = Image.new("L", (1240, 640), 255)
     for number, line in enumerate(text):
         ImageDraw.Draw(picture).text((100, 60 + 44 * number), line, fill=0, font=ImageFont.load_default(28))
-    assert reader.text(data_url(saved(picture))).splitlines() == text
+    assert reader.text(data_url(save(picture))).splitlines() == text
 
 
 @needs_ocr

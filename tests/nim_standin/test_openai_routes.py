@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from threading import Event
 from typing import Any
 
@@ -20,15 +19,11 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.llms.nvidia import NVIDIA
 from numpy.typing import NDArray
 
-from nvrerank_helpers.nim_standin.app import create_app
 from nvrerank_helpers.nim_standin.openai import routes
 from nvrerank_helpers.nim_standin.openai.extractive import NO_ANSWER, NO_CONTEXT
-from nvrerank_helpers.nim_standin.openai.routes import CHAT_MODEL, CONTEXT_WINDOW, EMBEDDING_MODEL
+from nvrerank_helpers.nim_standin.openai.schemas import CHAT_MODEL, CONTEXT_WINDOW, EMBEDDING_MODEL
 from nvrerank_helpers.nim_standin.process import StandIn
-from nvrerank_helpers.nim_standin.scoring.engine import Engine
-from nvrerank_helpers.nim_standin.scoring.jobs import EmbeddingsUnavailableError, Job
-from nvrerank_helpers.nim_standin.scoring.late_interaction import RelevanceModel
-from nvrerank_helpers.nim_standin.server.service import Service
+from nvrerank_helpers.nim_standin.scoring.jobs import EmbeddingsUnavailableError
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 CONTEXT = (
@@ -39,34 +34,20 @@ PROMPT = f"{CONTEXT}\n\n{QUESTION}"
 ANSWER = "“Return a list with the n largest elements of a dataset.” [heapq.nlargest]"
 
 
-@asynccontextmanager
-async def connect(scorer: Any, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    service = Service(Engine(lambda: scorer), **options)
-    app = create_app(service)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://standin") as client,
-    ):
-        service.engine.loaded.result(timeout=10)
-        yield client
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[RelevanceModel]:
-    model = RelevanceModel.load(threads=2)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(model, "close", lambda: None)  # an engine's thread closes it, and every test has an engine
-        yield model
-
-
 @pytest.fixture
-async def client(model: RelevanceModel) -> AsyncIterator[httpx.AsyncClient]:
-    async with connect(model) as client:
+async def client(connect: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async with connect() as client:
         yield client
 
 
 def question(**changes: Any) -> dict[str, Any]:
     return {"model": CHAT_MODEL, "messages": [{"role": "user", "content": PROMPT}], **changes}
+
+
+async def reply(client: httpx.AsyncClient, **changes: Any) -> tuple[str, str]:
+    """Return the text of an answer, and why it ends there."""
+    [choice] = (await client.post(CHAT, json=question(**changes))).json()["choices"]
+    return choice["message"]["content"], choice["finish_reason"]
 
 
 def in_parts(*parts: str) -> dict[str, Any]:
@@ -104,8 +85,7 @@ async def test_two_answers_have_two_ids(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_message_may_come_in_parts(client: httpx.AsyncClient) -> None:
-    answer = await client.post(CHAT, json=question(messages=[in_parts(CONTEXT, QUESTION)]))
-    assert answer.json()["choices"][0]["message"]["content"] == ANSWER
+    assert await reply(client, messages=[in_parts(CONTEXT, QUESTION)]) == (ANSWER, "stop")
 
 
 @pytest.mark.parametrize(
@@ -118,28 +98,28 @@ async def test_a_message_may_come_in_parts(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_without_an_answer_it_says_why(client: httpx.AsyncClient, content: str, expected: str) -> None:
-    answer = await client.post(CHAT, json=question(messages=[{"role": "user", "content": content}]))
-    assert answer.json()["choices"][0]["message"]["content"] == expected
+    assert await reply(client, messages=[{"role": "user", "content": content}]) == (expected, "stop")
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_an_answer_is_cut_at_the_limit_of_tokens(client: httpx.AsyncClient, name: str) -> None:
-    answer = (await client.post(CHAT, json=question(**{name: 3}))).json()
-    assert answer["choices"][0]["message"]["content"] == "“Return a list"
-    assert answer["choices"][0]["finish_reason"] == "length"
-    assert answer["usage"]["completion_tokens"] == 3
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"max_tokens": 3}, ("“Return a list", "length")),
+        ({"max_completion_tokens": 3}, ("“Return a list", "length")),
+        ({"stop": " list"}, ("“Return a", "stop")),
+        ({"stop": ["never", " list"]}, ("“Return a", "stop")),
+    ],
+)
+async def test_an_answer_ends_at_the_limit_of_tokens_or_before_a_stop_text(
+    client: httpx.AsyncClient, changes: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    assert await reply(client, **changes) == expected
 
 
-@pytest.mark.parametrize("stop", [" list", ["never", " list"]])
-async def test_an_answer_ends_before_a_stop_text(client: httpx.AsyncClient, stop: object) -> None:
-    answer = (await client.post(CHAT, json=question(stop=stop))).json()
-    assert answer["choices"][0]["message"]["content"] == "“Return a"
-    assert answer["choices"][0]["finish_reason"] == "stop"
-
-
-async def test_a_stream_tells_the_answer_word_by_word(client: httpx.AsyncClient) -> None:
+async def test_a_stream_sends_the_answer_word_by_word(client: httpx.AsyncClient) -> None:
     answer = await client.post(CHAT, json=question(stream=True, max_tokens=4))
     assert answer.headers["content-type"].startswith("text/event-stream")
+    assert {event["object"] for event in events(answer)} == {"chat.completion.chunk"}
     choices = [event["choices"][0] for event in events(answer)]
     contents = [choice["delta"].get("content") for choice in choices]
     assert contents == ["", "“Return", " a", " list", " with", None]
@@ -147,7 +127,7 @@ async def test_a_stream_tells_the_answer_word_by_word(client: httpx.AsyncClient)
     assert [choice["finish_reason"] for choice in choices] == [None] * 5 + ["length"]
 
 
-async def test_a_stream_tells_the_usage_where_asked(client: httpx.AsyncClient) -> None:
+async def test_a_stream_ends_with_the_usage_if_asked(client: httpx.AsyncClient) -> None:
     asked = question(stream=True, stream_options={"include_usage": True}, max_tokens=2)
     *_, last = events(await client.post(CHAT, json=asked))
     assert last["choices"] == []
@@ -163,8 +143,7 @@ async def test_a_stream_tells_the_usage_where_asked(client: httpx.AsyncClient) -
     ],
 )
 async def test_what_changes_nothing_is_taken(client: httpx.AsyncClient, changes: dict[str, Any]) -> None:
-    answer = await client.post(CHAT, json=question(**changes))
-    assert answer.json()["choices"][0]["message"]["content"] == ANSWER
+    assert await reply(client, **changes) == (ANSWER, "stop")
 
 
 @pytest.mark.parametrize(
@@ -204,19 +183,17 @@ async def test_half_a_surrogate_pair_is_refused(client: httpx.AsyncClient, path:
     assert answer.status_code == 422
 
 
-async def test_a_message_in_parts_may_be_as_long_as_one_in_one(client: httpx.AsyncClient) -> None:
+async def test_a_message_in_parts_may_be_as_long_as_an_undivided_one(client: httpx.AsyncClient) -> None:
     answer = await client.post(CHAT, json=question(messages=[in_parts("x" * 100_000, "x" * 99_999)]))
     assert answer.status_code == 200
 
 
-async def test_reading_a_conversation_is_given_up_after_the_time_limit(
-    model: RelevanceModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given_up = Event()
-    monkeypatch.setattr(routes, "_read_conversation", lambda _: given_up.wait(10))
-    async with connect(model, time_limit=0.01) as client:
+async def test_reading_a_conversation_ends_at_the_time_limit(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed_out = Event()
+    monkeypatch.setattr(routes, "_read_conversation", lambda _: timed_out.wait(60))
+    async with connect(time_limit=0.01) as client:
         assert (await client.post(CHAT, json=question())).status_code == 504
-        given_up.set()
+        timed_out.set()
 
 
 async def test_a_conversation_beyond_the_window_is_too_long(client: httpx.AsyncClient) -> None:
@@ -267,49 +244,40 @@ async def test_what_cannot_be_embedded_is_refused(client: httpx.AsyncClient, cha
 class NoVectors:
     """A scorer of pairs."""
 
+    threads, chunk_characters = 1, 1000
+
     def embed(self, _: list[str], __: int) -> None:
         raise EmbeddingsUnavailableError("This scorer has no vectors.")
-
-    def score_jobs(self, jobs: list[Job], _: object) -> Iterator[Any]:
-        yield from ()
 
     def close(self) -> None:
         pass
 
 
-async def test_a_scorer_without_vectors_says_so() -> None:
-    async with connect(NoVectors()) as client:
+async def test_a_scorer_without_vectors_says_so(connect: Any) -> None:
+    async with connect(load=NoVectors) as client:
         answer = await client.post(EMBEDDINGS, json=texts("a"))
     assert (answer.status_code, answer.json()["message"]) == (501, "This scorer has no vectors.")
 
 
+# --- clients that people use
+
+
 @pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
+def url() -> Iterator[str]:
     with StandIn("--threads=2") as standin:
-        yield standin
+        yield standin.base_url
 
 
 @pytest.fixture(scope="module")
-def llm(standin: StandIn) -> NVIDIA:
-    # It knows the models of the catalog; of any other it has to be told that it is one for chat.
-    return NVIDIA(model=CHAT_MODEL, base_url=standin.base_url, api_key="nvapi-any", is_chat_model=True)
+def llm(url: str) -> NVIDIA:
+    # It knows the models of the catalog; of any other it must be given that it is one for chat.
+    return NVIDIA(model=CHAT_MODEL, base_url=url, api_key="nvapi-any", is_chat_model=True)
 
 
-def test_llama_index_completes(llm: NVIDIA) -> None:
+async def test_llama_index_completes_chats_and_streams(llm: NVIDIA) -> None:
     assert llm.complete(PROMPT).text == ANSWER
-
-
-def test_llama_index_chats(llm: NVIDIA) -> None:
-    answer = llm.chat([ChatMessage("Quote the context.", role="system"), ChatMessage(PROMPT)])
-    assert answer.message.content == ANSWER
-
-
-def test_llama_index_streams(llm: NVIDIA) -> None:
-    *_, last = llm.stream_complete(PROMPT)
-    assert last.text == ANSWER
-
-
-async def test_llama_index_waits_without_blocking(llm: NVIDIA) -> None:
+    assert llm.chat([ChatMessage("Quote the context.", role="system"), ChatMessage(PROMPT)]).message.content == ANSWER
+    assert list(llm.stream_complete(PROMPT))[-1].text == ANSWER
     assert (await llm.acomplete(PROMPT)).text == ANSWER
     assert [part.message.content async for part in await llm.astream_chat([ChatMessage(PROMPT)])][-1] == ANSWER
 
@@ -334,17 +302,11 @@ def test_a_query_engine_answers_with_a_quote(llm: NVIDIA, mode: ResponseMode, st
     assert str(answer) == "“Find the n largest elements in a dataset.” [heapq.nlargest]"
 
 
-def test_the_client_of_openai_embeds(standin: StandIn) -> None:
-    with openai.OpenAI(base_url=standin.base_url, api_key="nvapi-any") as client:
+def test_the_client_of_openai_embeds_and_passes_refusals_on(url: str) -> None:
+    with openai.OpenAI(base_url=url, api_key="nvapi-any") as client:
         answer = client.embeddings.create(
             model=EMBEDDING_MODEL, input=["sort a list", "open a file"], extra_body={"input_type": "query"}
         )
+        with pytest.raises(openai.NotFoundError, match="is not served here"):
+            client.chat.completions.create(model="someone/else", messages=[{"role": "user", "content": "?"}])
     assert [len(entry.embedding) for entry in answer.data] == [384, 384]
-
-
-def test_the_client_of_openai_tells_why_it_was_refused(standin: StandIn) -> None:
-    with (
-        openai.OpenAI(base_url=standin.base_url, api_key="nvapi-any") as client,
-        pytest.raises(openai.NotFoundError, match="is not served here"),
-    ):
-        client.chat.completions.create(model="someone/else", messages=[{"role": "user", "content": "?"}])

@@ -1,4 +1,4 @@
-"""The stand-in as a process: it starts, says where it is, and never outlives its parent."""
+"""The stand-in as a process: it starts, announces its address, and never outlives its parent."""
 
 import ast
 import os
@@ -6,8 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -18,11 +21,11 @@ import pytest
 from nvrerank_helpers.connector import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin import __main__ as command
 from nvrerank_helpers.nim_standin import process
-from nvrerank_helpers.nim_standin.cli import address, listen, options
+from nvrerank_helpers.nim_standin.cli import format_url, listen, parse_options
 from nvrerank_helpers.nim_standin.process import READY, StandIn, StandInError
-from nvrerank_helpers.nim_standin.profiles import BEHAVIOURS, MAX_BODY_BYTES
+from nvrerank_helpers.nim_standin.profiles import MAX_BODY_BYTES, PROFILES
 from nvrerank_helpers.nim_standin.scoring.engine import Engine
-from nvrerank_helpers.nim_standin.server.service import Service
+from nvrerank_helpers.nim_standin.server.service import StandInService
 
 COMMAND = [sys.executable, "-m", "nvrerank_helpers.nim_standin"]
 PARENT = (
@@ -39,25 +42,35 @@ def standin() -> Iterator[StandIn]:
 
 
 def get(url: str) -> httpx.Response:
-    with httpx.Client(trust_env=False) as client:
-        return client.get(url)
+    return httpx.get(url, trust_env=False, timeout=60)
 
 
-def closed(url: str) -> bool:
-    """Wait on a connection until the service drops it, and see that nobody listens any more."""
-    address = httpx.URL(url)
-    try:
-        with socket.create_connection((address.host, address.port or 0), timeout=10) as connection:
-            connection.settimeout(10)
-            while connection.recv(1024):
-                pass
-    except (ConnectionRefusedError, ConnectionResetError):
-        return True
-    return closed(url)
+def wait_until_closed(url: str) -> None:
+    """Wait until the service drops a connection and nobody listens any more."""
+    address, deadline = httpx.URL(url), time.monotonic() + 60
+    with suppress(ConnectionRefusedError, ConnectionResetError):
+        while time.monotonic() < deadline:
+            with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
+                while connection.recv(1024):
+                    pass
+        raise AssertionError("the service still listens")
 
 
-def test_it_can_rank_as_soon_as_it_is_there(standin: StandIn) -> None:
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command, and give the process and its address."""
+    command = [*COMMAND, "--port=0", *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as service:
+        assert service.stdout
+        line = service.stdout.readline()
+        assert line.startswith(READY)
+        yield service, line.removeprefix(READY).strip()
+
+
+def test_it_can_rank_once_it_is_there_and_listens_on_loopback(standin: StandIn) -> None:
     assert get(f"{standin.base_url}/health/ready").status_code == 200
+    assert standin.base_url.startswith("http://127.0.0.1:")
 
 
 def test_it_need_not_be_waited_for() -> None:
@@ -65,34 +78,20 @@ def test_it_need_not_be_waited_for() -> None:
         assert get(f"{standin.base_url}/health/ready").status_code == 503
 
 
-def test_it_listens_on_loopback(standin: StandIn) -> None:
-    assert standin.base_url.startswith("http://127.0.0.1:")
-
-
-def test_proxies_of_the_environment_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_serves_the_models_it_was_asked_for_whatever_proxies_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with StandIn("--threads=1") as standin:
-        assert get(f"{standin.base_url}/health/ready").status_code == 200
-
-
-def test_it_serves_the_models_it_was_asked_for() -> None:
     with StandIn("--model=a/one", "--model=b/two", "--threads=1") as standin:
         served = [entry["id"] for entry in get(f"{standin.base_url}/models").json()["data"]]
     assert served[:2] == ["a/one", "b/two"]
-
-
-def test_it_ends_with_its_block() -> None:
-    with StandIn("--threads=1") as standin:
-        pass
-    assert closed(standin.base_url)
+    wait_until_closed(standin.base_url)
     standin.close()
 
 
 @pytest.mark.parametrize("ending", ["", "import os; os._exit(1)", "raise SystemExit(3)"])
 def test_it_ends_when_its_parent_ends(ending: str) -> None:
     run = subprocess.run([sys.executable, "-c", PARENT + ending], capture_output=True, text=True, check=False)
-    assert closed(run.stdout.strip())
+    wait_until_closed(run.stdout.strip())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -105,7 +104,7 @@ def test_it_ends_when_its_parent_is_killed() -> None:
         url = parent.stdout.readline().strip()
         assert get(f"{url}/health/live").status_code == 200
         parent.kill()
-    assert closed(url)
+    wait_until_closed(url)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups of this kind")
@@ -124,17 +123,6 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
             StandIn(f"--port={port}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are a POSIX matter")
-def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
-    with subprocess.Popen([*COMMAND, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
-        assert service.stdout
-        assert service.stdout.readline().startswith(READY)
-        service.send_signal(number)
-        _, errors = service.communicate(timeout=10)
-    assert (service.returncode, errors) == (0, "")
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are a POSIX matter")
 def test_a_signal_while_it_starts_cannot_be_swallowed() -> None:
     program = (
@@ -151,28 +139,27 @@ def test_a_signal_while_it_starts_cannot_be_swallowed() -> None:
 
 
 def test_the_queue_of_the_2_line_is_full_before_the_service_is() -> None:
-    queue_limit = BEHAVIOURS["nim-2"].queue_limit
+    queue_limit = PROFILES["nim-2"].queue_limit
     assert queue_limit
-    assert queue_limit < command._server(Service(Engine(lambda: None)), options([])).config.limit_concurrency
+    assert queue_limit < command._build_server(StandInService(Engine(lambda: None))).config.limit_concurrency
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are a POSIX matter")
-def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals) -> None:
+def test_a_signal_lets_what_is_in_flight_finish_and_ends_it_cleanly(number: signal.Signals) -> None:
     body = {"model": DEFAULT_MODEL, "query": {"text": "q"}, "passages": [{"text": "p"}]}
     slow = {"X-Stand-In-Fault": "delay=fixed seconds=1"}
     with (
-        subprocess.Popen([*COMMAND, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service,
-        httpx.Client(trust_env=False) as client,
+        serving("--threads=1") as (service, url),
+        httpx.Client(trust_env=False, timeout=60) as client,
         ThreadPoolExecutor() as pool,
     ):
-        assert service.stdout
-        url = service.stdout.readline().removeprefix(READY).strip()
-        ranking = pool.submit(client.post, f"{url}/ranking", json=body, headers=slow)
+        rank = partial(client.post, f"{url}/ranking", json=body, headers=slow)
+        ranking = pool.submit(rank)
         while "nim_requests_in_flight 2.0" not in get(f"{url}/metrics").text:  # the ranking, and this one
-            pass
+            ranking = pool.submit(rank) if ranking.done() else ranking
         service.send_signal(number)
-        _, errors = service.communicate(timeout=10)
+        _, errors = service.communicate(timeout=60)
         assert ranking.result().status_code == 200
     assert (service.returncode, errors) == (0, "")
 
@@ -182,14 +169,14 @@ def test_health_answers_while_clients_rank(standin: StandIn) -> None:
     passages = [{"text": f"passage {number} " * 40} for number in range(10)]
 
     def rank(number: int) -> None:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=60) as client:
             for turn in count():
                 body = {"model": DEFAULT_MODEL, "query": {"text": f"query {number} {turn}"}, "passages": passages}
                 assert client.post(f"{standin.base_url}/ranking", json=body).status_code == 200
                 if stop.is_set():
                     return
 
-    with ThreadPoolExecutor() as pool, httpx.Client(trust_env=False) as client:
+    with ThreadPoolExecutor() as pool, httpx.Client(trust_env=False, timeout=60) as client:
         ranking = [pool.submit(rank, number) for number in range(8)]
         statuses = {client.get(f"{standin.base_url}/health/ready").status_code for _ in range(50)}
         stop.set()
@@ -205,10 +192,10 @@ def test_health_answers_while_clients_rank(standin: StandIn) -> None:
         b'{"model": "' + b"a" * 15_000_000 + b'"}',
         b"\xff" * 1000,
     ],
-    ids=["deep nesting", "a huge number", "a 15 MB string", "no UTF-8"],
+    ids=["deep nesting", "a huge number", "a 15 MB string", "not UTF-8"],
 )
 def test_a_hostile_body_is_refused_and_does_no_harm(standin: StandIn, content: bytes) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         for path in ("ranking", "chat/completions", "embeddings"):
             headers = {"content-type": "application/json"}
             assert client.post(f"{standin.base_url}/{path}", content=content, headers=headers).status_code == 422
@@ -216,7 +203,7 @@ def test_a_hostile_body_is_refused_and_does_no_harm(standin: StandIn, content: b
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_has_come(standin: StandIn) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         answer = client.post(f"{standin.base_url}/ranking", content=b" " * (MAX_BODY_BYTES + 1))
         assert answer.status_code == 413
         assert client.get(f"{standin.base_url}/health/ready").status_code == 200
@@ -225,7 +212,7 @@ def test_a_body_beyond_the_limit_is_refused_before_it_has_come(standin: StandIn)
 def test_weights_that_do_not_load_end_it_with_the_reason() -> None:
     program = (
         "from nvrerank_helpers.minilm import weights; from nvrerank_helpers.nim_standin import __main__ as command\n"
-        "weights.PACKAGE = 'not_installed_anywhere'\n"
+        "weights.SOURCES = {}\n"
         "raise SystemExit(command.main(['--port=0']))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
@@ -235,19 +222,13 @@ def test_weights_that_do_not_load_end_it_with_the_reason() -> None:
 
 
 def test_an_address_beyond_loopback_is_warned_about() -> None:
-    with subprocess.Popen(
-        [*COMMAND, "--port=0", "--host=0.0.0.0", "--stop-at-eof"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as service:
+    with serving("--host=0.0.0.0", "--stop-at-eof", "--threads=1") as (service, _):
         _, errors = service.communicate(timeout=60)
     assert "everyone who reaches this machine" in errors
 
 
 def test_missing_parts_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "NEEDED", ("numpy", "not_installed_anywhere"))
+    monkeypatch.setattr(process, "REQUIRED_MODULES", ("numpy", "not_installed_anywhere"))
     with pytest.raises(StandInError, match=r"not_installed_anywhere.\n.*the extra `course`"):
         StandIn()
 
@@ -270,14 +251,14 @@ def test_starting_it_imports_little_more_than_the_standard_library() -> None:
     assert ast.literal_eval(run.stdout) == {"nvrerank_helpers", "lazy_loader"}
 
 
-def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
+def test_a_response_does_not_wait_for_an_acknowledgement() -> None:
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
-def test_open_to_every_address_it_still_tells_one_that_can_be_reached() -> None:
+def test_open_to_every_address_it_announces_one_that_can_be_reached() -> None:
     with listen("0.0.0.0", 0) as listener:
-        assert address(listener).startswith("http://127.0.0.1:")
+        assert format_url(listener).startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("host", ["", "no such host", "203.0.113.7"])
@@ -297,11 +278,10 @@ def test_an_address_that_is_not_of_this_machine_is_refused(host: str) -> None:
         f"--model={'m' * 129}",
         "--load-seconds=nan",
         "--load-seconds=1e10",
-        "--time-limit=0",
         "--behaviour=nim-3",
     ],
 )
-def test_an_option_that_cannot_be_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_option_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        options([words])
+        parse_options([words])
     assert words.partition("=")[0] in capsys.readouterr().err

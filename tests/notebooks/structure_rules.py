@@ -25,7 +25,7 @@ Rule = Callable[[NotebookNode, Path], Iterator[str]]
 DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
 NOT_PLAIN = re.compile(r"^\s*[%!]|get_ipython\(|\bpip install\b|subprocess|os\.system|ipywidgets", re.MULTILINE)
 VERSION = re.compile(r"\b\d+\.\d+(\.\w+)*\b")
-HEADER = ("Level and time", "You will be able to", "You need", "API key", "Data and licence")
+HEADER = ("Level and time", "You will be able to", "You need", "API key", "Data and license")
 DATED = re.compile(
     r"\b20\d\d\b|\b(as of|at the time of writing|currently|nowadays|recently|the latest|brand[- ]new|today)\b",
     re.IGNORECASE,
@@ -60,7 +60,7 @@ def headings(notebook: NotebookNode) -> list[tuple[int, str]]:
 
 
 def prose(source: str) -> str:
-    """Return the paragraphs of a Markdown cell that stand outside lists, tables and quotes."""
+    """Return the paragraphs of a Markdown cell that are outside lists, tables and quotes."""
     pairs = pairwise(markdown(source))
     return "\n".join(b.content for a, b in pairs if a.type == "paragraph_open" and a.level == 0)
 
@@ -110,7 +110,7 @@ def has_one_title_and_skips_no_level(notebook: NotebookNode, _folder: Path) -> I
 
 
 def opens_with_the_header(notebook: NotebookNode, _folder: Path) -> Iterator[str]:
-    """The title cell holds the header block."""
+    """The title cell contains the header block."""
     for label in HEADER:
         if f"- **{label}:** " not in notebook.cells[0].source:
             yield f"the header has no '{label}'"
@@ -230,7 +230,7 @@ def runs_plain_python(notebook: NotebookNode, _folder: Path) -> Iterator[str]:
     """No magics, shell lines, installs, widgets, or semicolons at line ends."""
     for number, cell in code_cells(notebook):
         if NOT_PLAIN.search(cell.source):
-            yield f"cell {number} holds a magic, a shell line, an install or a widget"
+            yield f"cell {number} contains a magic, a shell line, an install or a widget"
             continue
         tokens = list(tokenize.generate_tokens(io.StringIO(cell.source).readline))
         for one, following in pairwise(tokens):

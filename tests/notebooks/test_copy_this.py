@@ -1,4 +1,4 @@
-"""The cell marked "copy this" of each notebook runs by itself, outside the course."""
+"""The cell marked "copy this" of each notebook runs on its own, outside the course."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ def marked(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_cell_to_copy_runs_by_itself(path: Path, catalog: str, tmp_path: Path) -> None:
+def test_the_cell_to_copy_runs_on_its_own(path: Path, catalog: str, tmp_path: Path) -> None:
     (code,) = marked(path)
     service = {"NVRERANK_CATALOG_URL": catalog, "NVIDIA_API_KEY": "nvapi-of-nobody"}
     script = tmp_path / "copied.py"

@@ -27,7 +27,7 @@ def test_a_float_may_be_rounded_to_three_digits():
     assert verdict(0.66, expected=2 / 3).state == "wrong"
 
 
-def test_a_test_can_stand_for_the_expected_value():
+def test_a_test_can_replace_the_expected_value():
     assert verdict(lambda n: n + 1, expected=lambda plus_one: plus_one(2) == 3).state == "right"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.notebook_tool.checks import shown
-from tools.notebook_tool.source import ASSERT_RIGHT, CHECK_TAG, Course, tags
+from tools.notebook_tool.compare import list_lines
+from tools.notebook_tool.source import ASSERT_RIGHT, CHECK_TAG, Course, get_tags
 
 COURSE = Course(Path(__file__).resolve().parents[2])
 NAMES = [entry.file for entry in COURSE.catalogue.entries]
@@ -27,7 +27,7 @@ def name(request):
 def checks(name):
     """The check cells of a committed notebook."""
     cells = nbformat.read(COURSE.notebook(name), as_version=4).cells
-    return [cell for cell in cells if CHECK_TAG in tags(cell)]
+    return [cell for cell in cells if CHECK_TAG in get_tags(cell)]
 
 
 def test_there_are_two_exercises_or_more(checks):
@@ -41,7 +41,7 @@ def test_each_check_is_short(checks):
 def test_each_untouched_exercise_says_not_yet_without_an_error(checks):
     for cell in checks:
         assert [output.output_type for output in cell.outputs] == ["execute_result"], cell.source
-        assert any(line.startswith("Not yet: ") for line in shown(cell)), cell.source
+        assert any(line.startswith("Not yet: ") for line in list_lines(cell)), cell.source
 
 
 def test_the_solved_notebook_asserts_each_solution(name, checks):

@@ -61,14 +61,14 @@ def test_a_removed_cell_is_found(check, course):
 def test_a_key_in_an_output_is_found_and_not_repeated(check, edit):
     edit("after it\\n", "nvapi-abcdefgh12345678\\n")
     complaints = check()
-    assert "cell 4 holds an API key" in complaints
+    assert "cell 4 contains an API key" in complaints
     assert "abcdefgh" not in complaints
 
 
 @pytest.mark.parametrize("path", ["/home/ann/data", "/" + "root/data", "/Users/ann", "C:\\\\Users\\\\ann", "/tmp/x1"])
 def test_an_absolute_path_in_an_output_is_found(check, edit, path):
     edit("after it\\n", f"see {path}\\n")
-    assert "cell 4 holds an absolute path" in check()
+    assert "cell 4 contains an absolute path" in check()
 
 
 def test_a_closing_tag_is_not_taken_for_a_path(check, edit):
@@ -78,13 +78,13 @@ def test_a_closing_tag_is_not_taken_for_a_path(check, edit):
 
 def test_the_address_of_a_package_index_is_found(check, edit):
     edit("after it\\n", "https://index.example/simple/\\n")
-    assert "cell 4 holds the address of a package index" in check()
+    assert "cell 4 contains the address of a package index" in check()
 
 
 def test_the_host_of_this_machines_package_index_is_found(check, edit, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "https://packages.example/all")
     edit("after it\\n", "from packages.example\\n")
-    assert "cell 4 holds the host of a package index" in check()
+    assert "cell 4 contains the host of a package index" in check()
 
 
 @pytest.mark.parametrize(

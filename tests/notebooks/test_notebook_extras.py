@@ -1,4 +1,4 @@
-"""Notebooks that need extras of the package are told from the others."""
+"""Notebooks that need extras of the package can be chosen, or left out."""
 
 import pytest
 from tiny_course import CATALOGUE
@@ -18,7 +18,7 @@ def paths(course, *options):
     main(["paths", *options], course)
 
 
-def test_all_are_meant_where_nothing_is_said(with_extra, capsys):
+def test_all_are_meant_unless_stated_otherwise(with_extra, capsys):
     paths(with_extra)
     assert [line.rpartition("/")[2] for line in capsys.readouterr().out.split()] == ["00_tiny.ipynb", "01_large.ipynb"]
 
@@ -31,5 +31,5 @@ def test_those_with_or_without_extras_are_chosen(with_extra, capsys, option, nam
 
 def test_the_header_says_how_the_extras_are_installed(with_extra):
     assert "- **You need:** nothing before this notebook; what `make extras` installs (`ray`)" in (
-        with_extra.catalogue.header("01_large")
+        with_extra.catalogue.make_header("01_large")
     )

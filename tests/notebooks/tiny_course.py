@@ -17,7 +17,7 @@ needs = []
 key = "not needed"
 verbs = ["add", "subtract"]
 data = "two numbers"
-licence = "none"
+license = "none"
 """
 
 SOURCE = """# %% [markdown]

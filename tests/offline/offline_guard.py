@@ -1,7 +1,7 @@
 """Stop every connection of a Python process that would leave this machine, and note it in a log.
 
 `install` adds an audit hook: Python calls it before it connects, sends or looks a name up, also from libraries.
-Native code that opens sockets of its own is not seen.
+Native code that opens its own sockets is not seen.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SENDING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 LOOKING_UP = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
 
 
-def host_of(event: str, arguments: tuple[object, ...]) -> object:
-    """Return the host that an audit event is about; None if it is about none, like a Unix socket."""
+def find_host(event: str, arguments: tuple[object, ...]) -> object:
+    """Return the host that an audit event names; None if it names none, as for a Unix socket."""
     if event in SENDING:
         address = arguments[1]
         return address[0] if isinstance(address, tuple) and address else None
@@ -27,7 +27,7 @@ def host_of(event: str, arguments: tuple[object, ...]) -> object:
 
 
 def is_local(host: object) -> bool:
-    """Tell whether a host stays on this machine; anything but a name or an address in text or bytes does."""
+    """Return whether a host is this machine; anything but a name or an address in text or bytes is."""
     if isinstance(host, (bytes, bytearray)):
         host = host.decode("ascii", "replace")
     if not isinstance(host, str):
@@ -47,10 +47,10 @@ def check(event: str, arguments: tuple[object, ...]) -> None:
     """Audit hook: let local targets pass, and refuse others.
 
     Raises:
-        RuntimeError: For a target elsewhere. It is no OSError, so that nothing takes it for a network that is
-            down and tries again; the log makes the run fail also where it is swallowed.
+        RuntimeError: For a target elsewhere. It isn't an OSError, which a client would take for a network that is down,
+            and try again. Where it is swallowed, the log still makes the run fail.
     """
-    host = host_of(event, arguments)
+    host = find_host(event, arguments)
     if is_local(host):
         return
     line = f"{event} {host!r} in {' '.join(sys.orig_argv)[:200]!r}\n"

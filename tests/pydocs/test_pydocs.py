@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvrerank_helpers.evaluation import present
-from nvrerank_helpers.pydocs import load_passages, load_questions, passages, split_at_paragraphs
-from nvrerank_helpers.pydocs.passages import MAX_CHARACTERS
+from nvrerank_helpers.evaluation import fit_judgments
+from nvrerank_helpers.pydocs import load_passages, load_questions, passages
+from nvrerank_helpers.pydocs.passages import MAX_CHARACTERS, split_at_paragraphs
 
 PASSAGES = {node.id_: node for node in load_passages()}
 
@@ -23,7 +23,7 @@ def test_no_passage_is_longer_than_promised():
 
 
 @pytest.mark.parametrize("name", ["os.path.join", "str.split", "asyncio.gather", "reference.with", "reference.with#2"])
-def test_a_passage_is_found_under_the_name_that_people_use(name):
+def test_the_id_of_a_passage_is_the_name_that_people_use(name):
     assert PASSAGES[name].text.startswith(name.partition("#")[0])
 
 
@@ -37,12 +37,12 @@ def test_passages_can_be_shorter():
     assert max(len(node.text) for node in load_passages(300)) <= 300
 
 
-def test_passages_that_leave_no_room_behind_a_title_are_refused():
+def test_passages_without_room_after_a_title_are_refused():
     with pytest.raises(ValueError, match="at least 300"):
         load_passages(299)
 
 
-def test_metadata_is_not_part_of_what_models_see():
+def test_models_do_not_see_the_metadata():
     node = PASSAGES["math.sqrt"]
     assert node.metadata == {"module": "math", "kind": "function", "source": "library"}
     assert node.get_content("embed") == node.get_content("llm") == node.text
@@ -52,7 +52,7 @@ def test_no_passage_shows_this_machine():
     assert not [id_ for id_, node in PASSAGES.items() if sys.prefix in node.text or " at 0x" in node.text]
 
 
-def test_loading_leaves_no_trace_in_this_process():
+def test_loading_imports_nothing_into_this_process():
     code = (
         "import sys; from nvrerank_helpers.pydocs import load_passages; load_passages(); print('ftplib' in sys.modules)"
     )
@@ -61,25 +61,21 @@ def test_loading_leaves_no_trace_in_this_process():
 
 def test_a_python_without_its_documentation_is_an_error_that_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(passages, "__file__", str(tmp_path / "passages.py"))
-    passages._collected.cache_clear()
+    passages._collect_entries.cache_clear()
     with pytest.raises(RuntimeError, match="whole standard library"):
         load_passages()
     monkeypatch.undo()
-    passages._collected.cache_clear()
+    passages._collect_entries.cache_clear()
 
 
 @given(st.text(alphabet="ab \n", max_size=200), st.integers(1, 40))
-def test_splitting_loses_nothing_but_white_space(text, limit):
+def test_splitting_loses_only_white_space(text, limit):
     parts = split_at_paragraphs(text, limit)
     assert "".join("".join(parts).split()) == "".join(text.split())
     assert all(0 < len(part) <= limit for part in parts)
 
 
-def test_short_paragraphs_stay_together():
-    assert split_at_paragraphs("one\n\ntwo\n\nthree", 9) == ["one\n\ntwo", "three"]
-
-
-def test_there_are_at_least_150_questions_half_of_them_for_the_test():
+def test_half_of_the_questions_are_for_the_test():
     assert len(load_questions()) >= 150
     assert len(load_questions("test")) == len(load_questions("development")) == len(load_questions()) / 2
 
@@ -113,7 +109,7 @@ def test_ids_and_texts_of_questions_occur_once():
 
 def test_nearly_every_judged_passage_exists_in_this_python():
     questions = load_questions()
-    _, left_out = present(questions, PASSAGES.values())
+    _, left_out = fit_judgments(questions, PASSAGES.values())
     assert left_out <= 0.05 * sum(len(question.relevant) for question in questions)
 
 

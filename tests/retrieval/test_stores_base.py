@@ -6,12 +6,13 @@ from llama_index.core.schema import QueryBundle, TextNode
 from memory_store import Disk, Hashed, MemoryStore
 
 from nvrerank_helpers.extras import ExtraNotInstalled
-from nvrerank_helpers.retrieval import LanceStore, PostgresStore, Store, WrongModel, open_store
-from nvrerank_helpers.retrieval.stores.bm25_index import WordFolder, WordIndex
+from nvrerank_helpers.retrieval import WrongModel, open_store
+from nvrerank_helpers.retrieval.stores import opening
+from nvrerank_helpers.retrieval.stores.bm25_index import BM25Index, BM25IndexCache
 
 NODES = [
     TextNode(id_="roads", text="two roads diverged in a yellow wood"),
-    TextNode(id_="file", text="read the lines of a file one after the other"),
+    TextNode(id_="file", text="read the lines of a file sequentially"),
     TextNode(id_="sort", text="put the elements of a list in order"),
 ]
 
@@ -32,21 +33,21 @@ def ids(found):
     return [node.node_id for node in found]
 
 
-def words(store, query):
+def search_bm25(store, query):
     return ids(store.retriever().retrievers["bm25"].retrieve(query))
 
 
-def test_both_sides_hold_what_was_added(store):
+def test_both_sides_have_what_was_added(store):
     assert store.ids("vector") == store.ids("bm25") == {"roads", "file", "sort"}
 
 
-def test_words_and_vectors_find_a_node(store):
+def test_both_sides_find_a_node(store):
     sides = store.retriever().retrievers
     assert ids(sides["bm25"].retrieve("yellow wood")) == ["roads"]
     assert ids(sides["vector"].retrieve(NODES[1].text))[0] == "file"
 
 
-def test_a_retriever_sees_what_is_changed_after_it_was_made(store):
+def test_a_retriever_sees_later_changes(store):
     bm25 = store.retriever().retrievers["bm25"]
     bm25.retrieve("yellow")
     store.change([TextNode(id_="roads", text="one motorway")])
@@ -58,13 +59,13 @@ def test_a_deleted_node_is_found_by_neither_side(store):
     assert "roads" not in ids(store.retriever().retrieve("yellow wood"))
 
 
-def test_an_index_on_disk_is_used_when_the_store_is_opened_again(store, disk, tmp_path, monkeypatch):
-    assert words(store, "yellow") == ["roads"]
-    monkeypatch.setattr(WordIndex, "over", None)
-    assert words(MemoryStore(disk, tmp_path), "yellow") == ["roads"]
+def test_a_store_that_is_opened_again_uses_the_index_on_disk(store, disk, tmp_path, monkeypatch):
+    assert search_bm25(store, "yellow") == ["roads"]
+    monkeypatch.setattr(BM25Index, "build", None)
+    assert search_bm25(MemoryStore(disk, tmp_path), "yellow") == ["roads"]
 
 
-def test_an_index_of_another_generation_is_made_again_without_embedding(store, disk, tmp_path):
+def test_an_index_of_another_generation_is_rebuilt_without_embedding(store, disk, tmp_path):
     store.ids("bm25")
     disk.rows.pop("file")  # another process was killed between its commit and its index
     disk.generation += 1
@@ -74,12 +75,12 @@ def test_an_index_of_another_generation_is_made_again_without_embedding(store, d
     assert len(again.embed_model.texts) == asked == 1
 
 
-def test_a_store_agrees_after_its_index_could_not_be_saved(store, disk, tmp_path, monkeypatch):
-    def killed(*_):
+def test_both_sides_agree_after_the_program_was_killed_before_its_index_was_saved(store, disk, tmp_path, monkeypatch):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(WordFolder, "save", killed)
+        patch.setattr(BM25IndexCache, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.ids("bm25")
     again = MemoryStore(disk, tmp_path)
@@ -94,13 +95,15 @@ def test_no_nodes_and_ids_that_occur_twice_are_refused(store, change):
         getattr(store, change)([NODES[0], NODES[0]])
 
 
-def test_a_node_that_is_there_cannot_be_added(store):
-    with pytest.raises(ValueError, match=r"Nothing was changed: in the store already: 'file'\."):
+def test_a_node_that_is_in_the_store_cannot_be_added(store):
+    with pytest.raises(
+        ValueError, match=r"Nothing was changed: in the store already, use change\(\) for them: 'file'\."
+    ):
         store.add([TextNode(id_="new", text="new"), NODES[1]])
     assert len(store) == 3
 
 
-def test_a_node_that_is_not_there_can_neither_be_changed_nor_deleted(store):
+def test_a_node_that_is_not_in_the_store_can_neither_be_changed_nor_deleted(store):
     with pytest.raises(ValueError, match="'new'"):
         store.change([TextNode(id_="new", text="new")])
     with pytest.raises(ValueError, match="'new'"):
@@ -109,12 +112,12 @@ def test_a_node_that_is_not_there_can_neither_be_changed_nor_deleted(store):
 
 
 @pytest.mark.parametrize("wrong", [[], ["roads", "roads"]])
-def test_a_list_of_ids_that_makes_no_sense_is_refused(store, wrong):
+def test_no_ids_and_ids_that_occur_twice_are_refused(store, wrong):
     with pytest.raises(ValueError, match=r"at least one|more than once"):
         store.delete(wrong)
 
 
-def test_ids_that_are_not_there_are_left_out_when_nodes_are_asked_for(store):
+def test_get_leaves_out_ids_that_are_not_in_the_store(store):
     assert (list(store.get(["sort", "new"])), store.get([])) == (["sort"], {})
 
 
@@ -122,7 +125,7 @@ def test_an_empty_store_finds_nothing(disk, tmp_path):
     assert MemoryStore(disk, tmp_path).retriever().retrieve("anything") == []
 
 
-def test_a_store_whose_texts_hold_no_word_still_compares_vectors(disk, tmp_path):
+def test_a_store_without_words_still_compares_vectors(disk, tmp_path):
     store = MemoryStore(disk, tmp_path)
     store.add([TextNode(id_="the", text="the of")])
     assert ids(store.retriever().retrieve("of")) == ["the"]
@@ -145,7 +148,7 @@ def test_a_query_vector_without_direction_is_refused(store, number):
         store.retriever().retrieve(QueryBundle("road", embedding=[number] * 16))
 
 
-def test_the_vector_that_a_query_brings_is_used(store):
+def test_the_vector_of_a_query_is_used(store):
     vector = Hashed().get_text_embedding(NODES[2].text)
     side = store.retriever().retrievers["vector"]
     assert ids(side.retrieve(QueryBundle("something else", embedding=vector)))[0] == "sort"
@@ -177,22 +180,26 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path, address, extra):
         open_store(address)
 
 
-@pytest.mark.parametrize("address", ["postgresql://h/d", "postgres://h/d", "postgresql+psycopg2://h/d"])
-def test_an_address_says_which_store_is_meant(monkeypatch, address):
-    monkeypatch.setattr("nvrerank_helpers.retrieval.stores.PostgresStore", lambda address, embed_model: "postgres")
-    monkeypatch.setattr("nvrerank_helpers.retrieval.stores.LanceStore", lambda address, embed_model: "lance")
-    assert (open_store(address), open_store("postgres-notes")) == ("postgres", "lance")
+@pytest.mark.parametrize(
+    ("address", "store"),
+    [
+        *(
+            (address, "PostgresStore")
+            for address in ("postgresql://h/d", "postgres://h/d", "postgresql+psycopg2://h/d")
+        ),
+        ("postgres-notes", "LanceStore"),
+    ],
+)
+def test_the_address_selects_the_store(monkeypatch, address, store):
+    for name in ("PostgresStore", "LanceStore"):
+        monkeypatch.setattr(opening, name, lambda address, embed_model, name=name: name)
+    assert open_store(address) == store
 
 
 @pytest.mark.parametrize("address", ["Postgresql://me:s3cret@h/d", "mysql+pymysql://me:s3cret@h/d", "s3://s3cret/d"])
-def test_an_address_of_another_kind_is_no_folder_and_is_not_repeated(monkeypatch, tmp_path, address):
+def test_an_address_of_another_kind_makes_no_folder_and_is_not_repeated(monkeypatch, tmp_path, address):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="No store for this kind of address") as caught:
         open_store(address)
     assert "s3cret" not in str(caught.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_both_are_stores():
-    assert issubclass(LanceStore, Store)
-    assert issubclass(PostgresStore, Store)

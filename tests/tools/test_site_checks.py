@@ -1,15 +1,15 @@
-"""The web site of the course: what Sphinx adds to the pages, and which faults of a site are found."""
+"""The web site of the course: what Sphinx adds to the pages, and which errors of a site are found."""
 
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sphinx", reason="needs Sphinx, which lives in an environment of its own: make site")
+pytest.importorskip("sphinx", reason="needs Sphinx, which is in its own environment: make site")
 
 from tools.notebook_tool.source import Course
 from tools.site_tool import __main__ as site_tool
 from tools.site_tool.checks import site_problems
-from tools.site_tool.pages import contents
+from tools.site_tool.pages import make_contents
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +38,7 @@ needs = []
 key = "none"
 verbs = ["see", "say"]
 data = "none"
-licence = "none"
+license = "none"
 """
 
 
@@ -46,7 +46,7 @@ def write_source(root, figure=FIGURE, readme="# Start\n\n[Lesson](notebooks/00_l
     for folder in ("docs/static", "deploy", "notebooks", "nvrerank_helpers/nim_standin"):
         (root / folder).mkdir(parents=True)
     conf = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
-    here = "Path(__file__).resolve().parents[2]"
+    here = "Path(__file__).resolve().parent.parent"
     assert here in conf
     (root / "docs" / "conf.py").write_text(conf.replace(here, f"Path({str(ROOT)!r})"), encoding="utf-8")
     (root / "docs" / "static" / "book.css").write_text("")
@@ -77,7 +77,7 @@ def test_the_start_page_is_what_a_web_server_shows_first(made):
     assert (made / "index.html").read_bytes() == (made / "README.html").read_bytes()
 
 
-def test_every_page_stands_in_the_contents(made):
+def test_every_page_is_in_the_contents(made):
     text = (made / "index.html").read_text(encoding="utf-8")
     assert all(f'href="{page}.html"' in text for page in ("notebooks/README", "notebooks/00_lesson", "docs/api"))
 
@@ -105,7 +105,7 @@ def test_what_sphinx_complains_about_stops_the_build(tmp_path, capfd, change, co
 
 def test_the_contents_follow_the_catalogue():
     entries = Course(ROOT).catalogue.entries
-    text = contents(Course(ROOT).catalogue)
+    text = make_contents(Course(ROOT).catalogue)
     places = [text.index(f"<notebooks/{entry.file}>") for entry in entries]
     assert places == sorted(places)
 

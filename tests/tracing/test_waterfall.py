@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
-from nvrerank_helpers.tracing.draw_waterfall import draw_waterfall
 
-from nvrerank_helpers.evaluation import charts
+from nvrerank_helpers.evaluation import DOWN
+from nvrerank_helpers.tracing import draw_waterfall
 
 STEPS = pd.DataFrame(
     {
@@ -29,12 +29,12 @@ def test_a_waterfall_is_svg_with_the_steps_and_what_failed_in_it():
     assert all(text in svg for text in ("· NVIDIARerank", "1,204 tokens", "✗ Overloaded", "healthy"))
 
 
-def test_what_failed_and_nothing_else_has_the_colour_of_failing():
-    assert charts.DOWN in draw_waterfall(STEPS).svg
-    assert charts.DOWN not in draw_waterfall(STEPS[:2]).svg
+def test_only_a_failed_step_has_the_color_of_failure():
+    assert DOWN in draw_waterfall(STEPS).svg
+    assert DOWN not in draw_waterfall(STEPS[:2]).svg
 
 
-def test_without_titles_traces_have_numbers():
+def test_traces_without_titles_are_numbered():
     assert "Trace 2: NVIDIARerank" in draw_waterfall(STEPS).description
 
 
@@ -43,6 +43,6 @@ def test_titles_must_fit_the_traces():
         draw_waterfall(STEPS, ["healthy"])
 
 
-def test_nothing_traced_is_told_so():
+def test_no_steps_are_an_error_that_says_so():
     with pytest.raises(ValueError, match="no steps"):
         draw_waterfall(STEPS.iloc[:0])

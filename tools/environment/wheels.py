@@ -1,6 +1,6 @@
-"""Check that the connector's dependencies can be installed without a compiler on each Python that pyproject.toml names.
+"""Check that the connector's dependencies install without a compiler on each Python that pyproject.toml names.
 
-Nothing is installed: uv looks up in the package index which versions it would take, and whether they have wheels.
+Nothing is installed: uv asks the package index which versions it would take, and whether they have wheels.
 """
 
 import re
@@ -8,36 +8,30 @@ import subprocess
 import sys
 import tomllib
 
-from tools.environment.setup_env import PROJECT, ROOT, UV, uv_environment
+from tools.environment.install import PROJECT, ROOT, UV, uv_environment
 
-NAMED = re.compile(r"Programming Language :: Python :: (3\.\d+)")
+CLASSIFIER = re.compile(r"Programming Language :: Python :: (3\.\d+)")
 OPTIONS = ["--quiet", "--only-binary", ":all:", "--system-certs", "--no-emit-index-url", "--no-annotate", "--no-header"]
 
 
-def named_pythons(classifiers: list[str]) -> list[str]:
-    """Return the Python versions among the classifiers of a project.
-
-    Example:
-        >>> named_pythons(["Typing :: Typed", "Programming Language :: Python :: 3.14"])
-        ['3.14']
-    """
-    return [match[1] for match in map(NAMED.fullmatch, classifiers) if match]
+def list_pythons(classifiers: list[str]) -> list[str]:
+    """Return the Python versions among the classifiers of a project."""
+    return [match[1] for match in map(CLASSIFIER.fullmatch, classifiers) if match]
 
 
 def main() -> int:
     """Resolve the dependencies once for each Python; return 1 if one fails."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     failed = False
-    for version in named_pythons(project["classifiers"]):
+    for version in list_pythons(project["classifiers"]):
         command = [str(UV), "pip", "compile", *OPTIONS, "--python-version", version, str(PROJECT)]
-        tried = subprocess.run(
-            command, cwd=ROOT, env=uv_environment(), capture_output=True, encoding="utf-8", check=False
-        )
-        if tried.returncode:
+        env = uv_environment()
+        resolved = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=False)
+        if resolved.returncode:
             failed = True
-            print(f"Python {version}: the connector's dependencies cannot be installed from wheels.\n{tried.stderr}")
+            print(f"Python {version}: the connector's dependencies cannot be installed from wheels.\n{resolved.stderr}")
         else:
-            print(f"Python {version}: {len(tried.stdout.splitlines())} packages, all with wheels")
+            print(f"Python {version}: {len(resolved.stdout.splitlines())} packages, all with wheels")
     return int(failed)
 
 

@@ -1,4 +1,4 @@
-"""The catalogue of the course: order and facts of the notebooks, and the text made from them."""
+"""The catalogue of the course: order and facts of the notebooks, and the texts made from them."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ LEVELS = ("beginner", "intermediate", "advanced")
 
 
 class CourseError(Exception):
-    """Something in the course's files is not as it should be; the message says what to change."""
+    """Something is wrong in the course's files; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Entry:
     key: str
     verbs: tuple[str, ...]
     data: str
-    licence: str
+    license: str
     extras: tuple[str, ...] = ()
 
     @property
     def link(self) -> str:
-        """Markdown link to the notebook from the folder it lives in."""
+        """A Markdown link to the notebook from the folder it is in."""
         return f"[{self.title}]({self.file}.ipynb)"
 
     @property
     def number(self) -> str:
-        """Number in the reading order, such as `04`."""
+        """The number in the reading order, such as `04`."""
         return self.file.partition("_")[0]
 
 
@@ -53,7 +53,7 @@ class Catalogue:
         known = ", ".join(entry.file for entry in self.entries)
         raise CourseError(f"{file} is not in catalogue.toml, which lists: {known}")
 
-    def header(self, file: str) -> str:
+    def make_header(self, file: str) -> str:
         """Return the block under a notebook's title, as Markdown."""
         entry = self[file]
         needs = ", ".join(self[name].link for name in entry.needs) or "nothing before this notebook"
@@ -64,12 +64,12 @@ class Catalogue:
             "You will be able to": "; ".join(entry.verbs),
             "You need": needs,
             "API key": self.keys[entry.key],
-            "Data and licence": f"{entry.data}; {entry.licence}",
+            "Data and license": f"{entry.data}; {entry.license}",
         }
         return "\n".join(f"- **{label}:** {text}" for label, text in rows.items())
 
-    def navigation(self, file: str) -> str:
-        """Return the last cell of a notebook: links to its neighbours and to the overview."""
+    def link_neighbors(self, file: str) -> str:
+        """Return the last cell of a notebook: links to its neighbors and to the overview."""
         place = self.entries.index(self[file])
         links = ["[All notebooks](README.md)"]
         if place > 0:
@@ -78,7 +78,7 @@ class Catalogue:
             links.append(f"Next: {self.entries[place + 1].link}")
         return "---\n\n" + " · ".join(links)
 
-    def table(self) -> str:
+    def make_table(self) -> str:
         """Return the course table of the project's README, as Markdown."""
         rows = ["| no. | notebook | level | minutes | afterwards you can |", "| --- | --- | --- | --- | --- |"]
         for entry in self.entries:
@@ -86,8 +86,8 @@ class Catalogue:
             rows.append(f"| {entry.number} | {link} | {entry.level} | {entry.minutes} | {'; '.join(entry.verbs)} |")
         return "\n".join(rows)
 
-    def map(self) -> str:
-        """Return the table of the map beside the notebooks, as Markdown: what leads to what, and how long it takes."""
+    def make_map(self) -> str:
+        """Return the table in the notebooks' README, as Markdown: what leads to what, and how long it takes."""
         rows = ["| no. | notebook | level | minutes | read before | data |", "| --- | --- | --- | --- | --- | --- |"]
         for entry in self.entries:
             needs = ", ".join(f"[{self[name].number}]({name}.ipynb)" for name in entry.needs) or "none"
@@ -99,12 +99,6 @@ class Catalogue:
 
 def load_catalogue(path: Path) -> Catalogue:
     """Read and check `catalogue.toml`.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The catalogue, entries in reading order.
 
     Raises:
         CourseError: A field is missing, unknown, or has a value that makes no sense.
@@ -118,15 +112,14 @@ def load_catalogue(path: Path) -> Catalogue:
             entry = Entry(**(fields | lists))
         except TypeError as error:
             raise CourseError(f"catalogue.toml, {name}: {error}") from error
-        problem = _problem(entry, [earlier.file for earlier in entries], content["keys"])
-        if problem:
+        if problem := _problem(entry, [earlier.file for earlier in entries], content["keys"]):
             raise CourseError(f"catalogue.toml, {name}: {problem}")
         entries.append(entry)
     return Catalogue(tuple(entries), content["keys"])
 
 
 def _problem(entry: Entry, earlier: list[str], keys: dict[str, str]) -> str | None:
-    """Say what is wrong with an entry, or None."""
+    """Return what is wrong with an entry, or None."""
     if not re.fullmatch(r"\d\d_[a-z0-9_]+", entry.file) or entry.file in earlier:
         return "file must be a unique name of the form NN_name"
     if entry.level not in LEVELS:
@@ -134,19 +127,14 @@ def _problem(entry: Entry, earlier: list[str], keys: dict[str, str]) -> str | No
     if not 2 <= len(entry.verbs) <= 4:
         return "verbs must name 2 to 4 things the reader can do afterwards"
     if not set(entry.needs) <= set(earlier):
-        return "needs may only name notebooks that stand before it"
+        return "needs may only name notebooks that come before it"
     if entry.key not in keys:
         return f"key must be one of {', '.join(keys)}, explained under [keys]"
     return None
 
 
 def fill_readme(readme: str, place: str, text: str) -> str:
-    """Return a README's text with something between the two markers of a place.
-
-    Args:
-        readme: The text of a README.md.
-        place: Name in the markers, such as `course`.
-        text: What shall stand there.
+    """Return a README's text with `text` between the two markers of a place, such as `course`.
 
     Raises:
         CourseError: The markers are not there, once each and in order.

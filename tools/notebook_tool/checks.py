@@ -1,21 +1,20 @@
-"""Find where sources, catalogue, notebooks and README disagree, or hold what must not be committed."""
+"""Find where sources, catalogue, notebooks and README disagree, or contain what must not be committed."""
 
 # nbformat has no type hints.
 # mypy: allow-untyped-calls
 
-import difflib
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import zip_longest
 from urllib.parse import urlsplit
 
 import nbformat
 from nbformat import NotebookNode
 
 from .catalogue import CourseError, fill_readme
-from .execute import execute
-from .source import CHECK_TAG, TIMING_TAG, Course, canonical, tags
+from .compare import list_lines
+from .source import CHECK_TAG, Course, get_tags, to_text
 
 MAX_BYTES = 150_000
 OUTPUT_TYPES = {"text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png"}
@@ -29,21 +28,14 @@ FORBIDDEN = {
 }
 
 
-def problems(course: Course) -> Iterator[str]:
-    """Yield what is wrong with the course as a whole: missing or unlisted files, a stale table.
-
-    Args:
-        course: Where the files are.
-    """
+def course_problems(course: Course) -> Iterator[str]:
+    """Yield what is wrong with the course as a whole: missing or unlisted files, a stale table."""
     listed = {entry.file for entry in course.catalogue.entries}
     sources = {path.stem for path in (course.folder / "source").glob("*.py")}
     notebooks = {path.stem for path in course.folder.glob("*.ipynb")}
-    for name in sorted(sources - listed):
-        yield f"{name}: has a source but no entry in catalogue.toml"
-    for name in sorted(notebooks - sources):
-        yield f"{name}: has a notebook but no source"
-    for name in sorted(listed - sources):
-        yield f"{name}: is listed in catalogue.toml but has no source"
+    yield from (f"{name}: has a source but no entry in catalogue.toml" for name in sorted(sources - listed))
+    yield from (f"{name}: has a notebook but no source" for name in sorted(notebooks - sources))
+    yield from (f"{name}: is listed in catalogue.toml but has no source" for name in sorted(listed - sources))
     for path, table in course.tables().items():
         name = path.relative_to(course.root).as_posix()
         try:
@@ -55,12 +47,7 @@ def problems(course: Course) -> Iterator[str]:
 
 
 def notebook_problems(course: Course, name: str) -> Iterator[str]:
-    """Yield what is wrong with one committed notebook that has a source, without running it.
-
-    Args:
-        course: Where the files are.
-        name: File name without ending.
-    """
+    """Yield what is wrong with one committed notebook that has a source, without running it."""
     path = course.notebook(name)
     rebuild = f"run: python -m tools.notebook_tool build {name}"
     if not path.exists():
@@ -75,49 +62,37 @@ def notebook_problems(course: Course, name: str) -> Iterator[str]:
         return
     if len(raw) > MAX_BYTES:
         yield f"{name}: {len(raw) / 1000:.0f} kB, at most {MAX_BYTES / 1000:.0f} kB are allowed"
-    if raw != canonical(notebook).encode():
+    if raw != to_text(notebook).encode():
         yield f"{name}: the file was saved in another form than the tool's, {rebuild}"
     if notebook.metadata != expected.metadata or notebook.nbformat_minor != expected.nbformat_minor:
         yield f"{name}: metadata or stamp differ from the source's, {rebuild}"
-    different = _first_different_cell(expected, notebook)
-    if different is not None:
+    pairs = zip_longest(map(_identify, expected.cells), map(_identify, notebook.cells))
+    if different := next((number for number, (wanted, found) in enumerate(pairs, start=1) if wanted != found), None):
         yield f"{name}: cell {different} is not what the source makes, edit the source, then {rebuild}"
     for number, problem in _cell_problems(notebook):
         yield f"{name}: cell {number} {problem}"
 
 
-def _first_different_cell(expected: NotebookNode, notebook: NotebookNode) -> int | None:
-    """Return the number of the first cell whose text, kind, id or metadata is not as expected."""
-
-    def identity(cell: NotebookNode) -> tuple[object, ...]:
-        return cell.cell_type, cell.source, cell.get("id"), dict(cell.metadata)
-
-    pairs = zip(expected.cells, notebook.cells, strict=False)
-    for number, (wanted, found) in enumerate(pairs, start=1):
-        if identity(wanted) != identity(found):
-            return number
-    shorter, longer = sorted((len(expected.cells), len(notebook.cells)))
-    return None if shorter == longer else shorter + 1
+def _identify(cell: NotebookNode) -> tuple[object, ...]:
+    return cell.cell_type, cell.source, cell.get("id"), dict(cell.metadata)
 
 
 def _cell_problems(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
-    """Yield, with the cell's number, what no committed cell may hold."""
+    """Yield, with the cell's number, what no committed cell may contain."""
     count, forbidden = 0, _forbidden()
     for number, cell in enumerate(notebook.cells, start=1):
+        text = "\n".join([cell.source, *list_lines(cell)])
         for what, pattern in forbidden.items():
-            found = pattern.search(cell.source + "\n" + "\n".join(shown(cell)))
-            if found:
+            if found := pattern.search(text):
                 # A key is named, never repeated.
-                yield number, f"holds {what}" + ("" if "key" in what else f": {found.group()}")
+                yield number, f"contains {what}" + ("" if "key" in what else f": {found.group()}")
         if cell.cell_type != "code":
             continue
         count += 1
         if cell.execution_count != count:
             yield number, f"has the counter {cell.execution_count}, not {count}: run from top to bottom"
-        for problem in map(_output_problem, cell.outputs):
-            if problem:
-                yield number, problem
-        if CHECK_TAG in tags(cell) and not any("Not yet" in line for line in shown(cell)):
+        yield from ((number, problem) for problem in map(_output_problem, cell.outputs) if problem)
+        if CHECK_TAG in get_tags(cell) and not any("Not yet" in line for line in list_lines(cell)):
             yield number, "checks an untouched exercise and must say 'Not yet'"
 
 
@@ -130,7 +105,7 @@ def _forbidden() -> dict[str, re.Pattern[str]]:
 
 
 def _output_problem(output: NotebookNode) -> str | None:
-    """Say what is wrong with one output, or None."""
+    """Return what is wrong with one output, or None."""
     if output.output_type == "error":
         return f"ends in an error, catch it and show it: {output.ename}"
     if output.get("name") == "stderr":
@@ -140,43 +115,4 @@ def _output_problem(output: NotebookNode) -> str | None:
         return f"has an output that many viewers cannot show: {', '.join(sorted(foreign))}"
     if "<script" in output.get("data", {}).get("text/html", ""):
         return "has an output that needs a script to be seen"
-    return None
-
-
-def shown(cell: NotebookNode) -> list[str]:
-    """Return a cell's outputs as lines of text, the same for the same outputs."""
-    lines: list[str] = []
-    for output in cell.get("outputs", []):
-        if output.output_type == "stream":
-            lines += [f"[{output.name}]", *output.text.splitlines()]
-        elif output.output_type == "error":
-            lines += ["[error]", output.ename, output.evalue]
-        else:
-            for mime, data in sorted(output.data.items()):
-                lines += [f"[{mime}]", *str(data).splitlines()]
-    return lines
-
-
-def rerun_problem(course: Course, name: str) -> str | None:
-    """Run a notebook again and compare its outputs, except those of cells tagged `timing`.
-
-    Args:
-        course: Where the files are.
-        name: File name without ending.
-
-    Returns:
-        The first difference, readable, or None where all outputs are equal.
-
-    Raises:
-        CourseError: A cell failed.
-    """
-    committed = nbformat.read(Path(course.notebook(name)), as_version=4)
-    fresh = course.make(name)
-    execute(course, fresh)
-    for number, (old, new) in enumerate(zip(committed.cells, fresh.cells, strict=True), start=1):
-        if TIMING_TAG in tags(new) or shown(old) == shown(new):
-            continue
-        lines = difflib.unified_diff(shown(old), shown(new), "committed", "fresh run", n=1, lineterm="")
-        diff = "\n".join(f"    {line[:160]}" for line in lines)
-        return f"{name}: cell {number} shows something else when run again\n{diff}"
     return None

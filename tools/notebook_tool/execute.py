@@ -1,4 +1,4 @@
-"""Run a notebook from top to bottom and keep of its outputs what is the same on every machine."""
+"""Run a notebook from top to bottom and keep those parts of its outputs that are the same on every machine."""
 
 # nbformat has no type hints.
 # mypy: allow-untyped-calls
@@ -28,10 +28,6 @@ PRIVATE_VARIABLES = ("NVIDIA_", "NVRERANK_", "NGC_", "OPENAI_")
 def execute(course: Course, notebook: NotebookNode) -> list[str]:
     """Run all cells in place, in the notebooks' folder, and clean their outputs.
 
-    Args:
-        course: Where the files are.
-        notebook: A notebook without outputs; it gets outputs and execution counts.
-
     Returns:
         One note for each cell that wrote to stderr, which is not kept.
 
@@ -60,13 +56,14 @@ def _environment(ipython_dir: str) -> dict[str, str]:
     """Return the environment of the kernel: the caller's, without keys and personal settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE_VARIABLES)}
     fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-    fixed |= {"PYTHON_DOTENV_DISABLED": "1"}  # a person's own .env above the notebooks may hold a key
+    fixed |= {"PYTHON_DOTENV_DISABLED": "1"}  # a person's own .env above the notebooks may contain a key
+    fixed |= {"NVRERANK_KEPT_VECTORS": "0"}  # times are those of texts that the stand-in has not seen
     return kept | fixed | {"COLUMNS": "100", "TQDM_DISABLE": "1", "IPYTHONDIR": ipython_dir}
 
 
 def _clean(course: Course, notebook: NotebookNode) -> Iterator[str]:
     """Drop stderr and widgets, join stdout, take out machine paths; yield a note for each stderr."""
-    places = _places(course)
+    places = _machine_folders(course)
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type != "code":
             continue
@@ -85,8 +82,8 @@ def _clean(course: Course, notebook: NotebookNode) -> Iterator[str]:
         cell.outputs = outputs
 
 
-def _places(course: Course) -> dict[re.Pattern[str], str]:
-    """Return the folders of this machine as patterns, the longest first, each with what stands for it."""
+def _machine_folders(course: Course) -> dict[re.Pattern[str], str]:
+    """Return the folders of this machine as patterns, the longest first, each with its replacement."""
     folders = {
         str(course.root.resolve()): ".",
         str(Path.home()): "~",
@@ -97,10 +94,10 @@ def _places(course: Course) -> dict[re.Pattern[str], str]:
 
 
 def _scrub(output: NotebookNode, places: dict[re.Pattern[str], str]) -> None:
-    """Replace what is true of one machine only in an output's text."""
+    """Replace in an output's text what is true of one machine only."""
     holder, names = (output, ["text"]) if output.output_type == "stream" else (output.data, list(output.data))
     for name in names:
         if isinstance(holder[name], str) and not name.startswith("image/"):
-            for pattern, stand_in in places.items():
-                holder[name] = pattern.sub(stand_in, holder[name])
+            for pattern, replacement in places.items():
+                holder[name] = pattern.sub(replacement, holder[name])
             holder[name] = ADDRESS.sub("", holder[name])

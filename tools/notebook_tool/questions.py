@@ -1,20 +1,17 @@
-"""Pool passages for judging, and check the judged questions: `python -m tools.notebook_tool.questions COMMAND`.
+"""Pool passages for judging, and work with the judged questions: `python -m tools.notebook_tool.questions COMMAND`.
 
-    pool NEW.jsonl --to FOLDER     what to judge, one file a question
-    mark                           note how the judged parts of long texts begin
-    check                          ids exist, grades are 1 to 3, nothing occurs twice
-    agreement                      how far a second pass over 30 questions agrees
-    fit                            the line from raw score to logit, for nim_standin/scoring.py
+    pool NEW.jsonl FOLDER     write what to judge, one file for each question
+    mark                      note how the judged parts of long texts begin
+    agreement                 how far a second pass over 30 questions agrees
+    fit                       the line from raw score to logit, for nim_standin/scoring/late_interaction.py
 
 A question is judged on the union of the first 20 passages of BM25, of the vectors and of the reranked list, shown in
-alphabetical order and without rank or score, so that the judgments favour none of the three.
+alphabetical order and without rank or score, so that the judgments favor none of the three.
 """
 
 import argparse
 import json
-import sys
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +19,25 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from tqdm.auto import tqdm
 
-from nvrerank_helpers.evaluation import present
-from nvrerank_helpers.nim_standin import RelevanceModel
-from nvrerank_helpers.pydocs import BEGINNING, body, load_passages, load_questions
+from nvrerank_helpers.nim_standin import Job, RelevanceModel
+from nvrerank_helpers.pydocs import BEGINNING, load_passages, load_questions, strip_title
 from nvrerank_helpers.retrieval import build_hybrid
 
 QUESTIONS = Path(__file__).parents[2] / "nvrerank_helpers" / "pydocs" / "questions.jsonl"
 SECOND_PASS = QUESTIONS.with_name("second_pass.jsonl")
 CANDIDATES = 50  # passages of the fused list that are reranked
 DEPTH = 20  # passages of each list that are judged
-GRADES = {1, 2, 3}
 
 
 def pool(questions: Path, folder: Path) -> None:
-    """Write one file a question that holds the passages to judge."""
+    """Write one file for each question, with the passages to judge."""
     hybrid = build_hybrid(load_passages(), similarity_top_k=CANDIDATES)
     model = RelevanceModel.load()
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
     for row in tqdm(rows, desc="pooling"):
         fused = hybrid.retrieve(row["text"])
-        logits = model.score(row["text"], [found.node.get_content() for found in fused]).logits
+        logits = model.score(Job(row["text"], [found.node.get_content() for found in fused])).logits
         reranked = [fused[position] for position in (-logits).argsort(kind="stable")]
         single = [found for store in hybrid.retrievers.values() for found in store.retrieve(row["text"])[:DEPTH]]
         pooled = {found.node_id: found.node.get_content() for found in [*single, *reranked[:DEPTH]]}
@@ -56,31 +51,16 @@ def mark() -> None:
     lines = []
     for question in load_questions():
         parts = [id_ for id_ in question.relevant if "#" in id_ or f"{id_}#2" in texts]
-        row = asdict(question) | {"begins": {id_: body(texts[id_])[:BEGINNING] for id_ in parts}}
+        row = asdict(question) | {"begins": {id_: strip_title(texts[id_])[:BEGINNING] for id_ in parts}}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     QUESTIONS.write_text("".join(lines), encoding="utf-8")
 
 
-def check() -> int:
-    """Print what is wrong with the judged questions and return how many things that are."""
-    questions = load_questions()
-    single = [
-        replace(q, id=f"{q.id} {id_}", relevant={id_: grade}) for q in questions for id_, grade in q.relevant.items()
-    ]
-    found = {question.id for question in present(single, load_passages())[0]}
-    wrong = [f"this Python has no such passage: {question.id}" for question in single if question.id not in found]
-    wrong += [f"{q.id}: grades must be 1, 2 or 3" for q in questions if not set(q.relevant.values()) <= GRADES]
-    counts = Counter(value for question in questions for value in (question.id, question.text))
-    wrong += [f"{value!r} occurs more than once" for value, count in counts.items() if count > 1]
-    print("\n".join(wrong or [f"{len(questions)} questions are well formed"]))
-    return len(wrong)
-
-
-def agreement() -> None:
+def print_agreement() -> None:
     """Print how far the second, blind pass agrees with the judgments, passage by passage.
 
     Cohen's kappa (1960) with quadratic weights for the four grades (0 is not relevant), and without for relevant (2 or
-    3) against the rest: 1 is full agreement, 0 what chance would give.
+    3) against the rest: 1 is full agreement, 0 is what chance would give.
     """
     first = {question.id: question.relevant for question in load_questions()}
     rows = [json.loads(line) for line in SECOND_PASS.read_text(encoding="utf-8").splitlines()]
@@ -92,7 +72,7 @@ def agreement() -> None:
 
 
 def _kappa(pairs: NDArray[np.int64]) -> float:
-    """Cohen's kappa with quadratic weights; for two classes it is the plain one."""
+    """Return Cohen's kappa with quadratic weights; for two classes it is the plain one."""
     expected = (pairs[:, 0][:, None] - pairs[:, 1][None, :]) ** 2
     return float(1 - ((pairs[:, 0] - pairs[:, 1]) ** 2).mean() / expected.mean())
 
@@ -100,8 +80,8 @@ def _kappa(pairs: NDArray[np.int64]) -> float:
 def fit() -> None:
     """Print the line from raw score to logit that makes the sigmoid of the logit the share of relevant passages.
 
-    Logistic regression (maximum likelihood) on the fused lists of the development questions: relevant is whatever was
-    judged 2 or 3.
+    Logistic regression (maximum likelihood) on the fused lists of the development questions; relevant means judged 2
+    or 3.
     """
     hybrid = build_hybrid(load_passages(), similarity_top_k=CANDIDATES)
     model = RelevanceModel.load()
@@ -109,7 +89,7 @@ def fit() -> None:
     relevant: list[bool] = []
     for question in tqdm(load_questions("development"), desc="scoring"):
         fused = hybrid.retrieve(question.text)
-        raw += model.score(question.text, [found.node.get_content() for found in fused]).raw.tolist()
+        raw += model.score(Job(question.text, [found.node.get_content() for found in fused])).raw.tolist()
         relevant += [question.relevant.get(found.node_id, 0) >= 2 for found in fused]
     signs = np.where(relevant, 1.0, -1.0)
 
@@ -120,26 +100,22 @@ def fit() -> None:
     print(f"{sum(relevant)} of {len(raw)} passages are relevant: logit = {slope:.1f} * raw {intercept:+.1f}")
 
 
-def main() -> int:
+def main() -> None:
     """Run the command that the command line names."""
+    commands = {"mark": mark, "agreement": print_agreement, "fit": fit}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    pooling = commands.add_parser("pool")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    pooling = subparsers.add_parser("pool")
     pooling.add_argument("questions", type=Path)
-    pooling.add_argument("--to", type=Path, required=True)
-    commands.add_parser("mark")
-    commands.add_parser("check")
-    commands.add_parser("agreement")
-    commands.add_parser("fit")
+    pooling.add_argument("folder", type=Path)
+    for name in commands:
+        subparsers.add_parser(name)
     asked = parser.parse_args()
-    if asked.command == "check":
-        return min(check(), 1)
     if asked.command == "pool":
-        pool(asked.questions, asked.to)
+        pool(asked.questions, asked.folder)
     else:
-        {"mark": mark, "fit": fit, "agreement": agreement}[asked.command]()
-    return 0
+        commands[asked.command]()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

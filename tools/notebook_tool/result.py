@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nvrerank_helpers.evaluation import bars
-from nvrerank_helpers.lessons import report, run_demo
+from nvrerank_helpers.evaluation import draw_bars
+from nvrerank_helpers.lessons import format_report, run_demo
 from tools.notebook_tool.catalogue import fill_readme
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,10 +13,10 @@ PICTURE = ROOT / "notebooks" / "images" / "result.svg"
 def main() -> None:
     """Write the picture and the part of the README that shows what `make demo` prints."""
     demo = run_demo()
-    figure = bars(demo.table, "nDCG@10")
+    figure = draw_bars(demo.table, "nDCG@10")
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(figure.svg, encoding="utf-8")
-    printed, _, _ = report(demo).partition("\n\nWhere to go next")
+    printed, _, _ = format_report(demo).partition("\n\nWhere to go next")
     place = PICTURE.relative_to(ROOT).as_posix()
     text = f"![{figure.description}]({place})\n\n```text\n{printed}\n```"
     readme = ROOT / "README.md"

@@ -35,23 +35,14 @@ class Course:
         return self.root / "notebooks"
 
     @property
-    def readme(self) -> Path:
-        """The README that holds the course table."""
-        return self.root / "README.md"
-
-    @property
-    def map(self) -> Path:
-        """The map of the course, which the links under each notebook lead to."""
-        return self.folder / "README.md"
-
-    def tables(self) -> dict[Path, str]:
-        """Return the course tables that are made from the catalogue, by the file each stands in."""
-        return {self.readme: self.catalogue.table(), self.map: self.catalogue.map()}
-
-    @property
     def catalogue(self) -> Catalogue:
         """The catalogue, read from its file."""
         return load_catalogue(self.folder / "catalogue.toml")
+
+    def tables(self) -> dict[Path, str]:
+        """Return the course tables that are made from the catalogue, by the file each is in."""
+        readme, overview = self.root / "README.md", self.folder / "README.md"
+        return {readme: self.catalogue.make_table(), overview: self.catalogue.make_map()}
 
     def source(self, name: str) -> Path:
         """Return the path of a notebook's source."""
@@ -62,15 +53,12 @@ class Course:
         return self.folder / f"{name}.ipynb"
 
     def make(self, name: str, *, solved: bool = False) -> NotebookNode:
-        """Make a notebook from its source, without outputs.
+        """Make a notebook from its source, without outputs, with header, links, cell ids and stamp.
 
         Args:
             name: File name without ending, such as `00_start_here`.
             solved: Keep the exercises' solutions in place of their starters, and have nbmake assert that
                 each check says "right".
-
-        Returns:
-            The notebook, format 4.5, with header, links, cell ids and stamp.
 
         Raises:
             CourseError: The source is missing or breaks a convention.
@@ -80,21 +68,21 @@ class Course:
             raise CourseError(f"{name}: there is no source, write {path.relative_to(self.root).as_posix()}")
         text = path.read_text(encoding="utf-8")
         try:
-            cells = _exercises(jupytext.reads(text, fmt="py:percent").cells, solved=solved)
+            cells = _make_exercises(jupytext.reads(text, fmt="py:percent").cells, solved=solved)
             _frame(cells, self.catalogue, name)
         except CourseError as error:
             raise CourseError(f"{name}: {error}") from error
-        notebook: NotebookNode = v4.new_notebook(cells=_with_ids(cells), metadata=_metadata(name, text))
+        notebook: NotebookNode = v4.new_notebook(cells=_add_ids(cells), metadata=_metadata(name, text))
         return notebook
 
 
-def canonical(notebook: NotebookNode) -> str:
+def to_text(notebook: NotebookNode) -> str:
     """Return the one text form in which a notebook is committed."""
     text: str = nbformat.writes(notebook, version=4)
     return text.rstrip("\n") + "\n"
 
 
-def tags(cell: NotebookNode) -> list[str]:
+def get_tags(cell: NotebookNode) -> list[str]:
     """Return a cell's tags."""
     return list(cell.metadata.get("tags", []))
 
@@ -116,24 +104,24 @@ def _cell(kind: str, source: str, cell_tags: list[str] | None = None) -> Noteboo
     return cell
 
 
-def _exercises(read: list[NotebookNode], *, solved: bool) -> list[NotebookNode]:
-    """Turn exercise cells into starter or solution, with the folded solution behind their check."""
+def _make_exercises(read: list[NotebookNode], *, solved: bool) -> list[NotebookNode]:
+    """Turn exercise cells into starter or solution, and add the folded solution behind their check."""
     cells: list[NotebookNode] = []
     solution = ""
-    for place, old in enumerate(read):
+    for number, old in enumerate(read, start=1):
         cell = _cell(old.cell_type, old.source, old.metadata.get("tags"))
-        if old.cell_type == "code" and bool(solution) != (CHECK_TAG in tags(cell)):
+        if old.cell_type == "code" and bool(solution) != (CHECK_TAG in get_tags(cell)):
             raise CourseError(
-                f'source cell {place + 1}: exactly the first code cell after an exercise has tags=["{CHECK_TAG}"]'
+                f'source cell {number}: exactly the first code cell after an exercise has tags=["{CHECK_TAG}"]'
             )
         cells.append(cell)
-        if CHECK_TAG in tags(cell):
+        if CHECK_TAG in get_tags(cell):
             if solved:
                 cell.metadata["nbmake"] = {"post_cell_execute": [ASSERT_RIGHT]}
-            cells.append(_cell("markdown", _folded(solution)))
+            cells.append(_fold(solution))
             solution = ""
         elif old.cell_type == "code" and BEGIN in old.source:
-            starter, answer, solution = _split(old.source, place + 1)
+            starter, answer, solution = _split(old.source, number)
             cell.source = answer if solved else starter
     if solution:
         raise CourseError(f'the last exercise has no check cell: add one with tags=["{CHECK_TAG}"]')
@@ -142,33 +130,30 @@ def _exercises(read: list[NotebookNode], *, solved: bool) -> list[NotebookNode]:
 
 def _split(source: str, number: int) -> tuple[str, str, str]:
     """Split an exercise cell into the starter cell, the solved cell and the solution alone."""
-    starter: list[str] = []
-    solved: list[str] = []
-    solution: list[str] = []
     markers = [line.strip() for line in source.splitlines() if line.strip() in (BEGIN, END)]
     if markers != [BEGIN, END] or STARTER not in source:
         raise CourseError(f"source cell {number}: an exercise has lines {STARTER} …, then {BEGIN} … {END}, once")
+    starter: list[str] = []
+    solved: list[str] = []
+    solution: list[str] = []
     inside = False
     for line in source.splitlines():
         if line.strip() in (BEGIN, END):
             inside = line.strip() == BEGIN
         elif line.startswith(STARTER):
             starter.append(line.removeprefix(STARTER).removeprefix(" "))
-        elif inside:
-            solved.append(line)
-            solution.append(line)
         else:
-            starter.append(line)
             solved.append(line)
+            (solution if inside else starter).append(line)
     hidden = textwrap.dedent("\n".join(solution)).strip()
     if not hidden:
         raise CourseError(f"source cell {number}: there is nothing between {BEGIN} and {END}")
     return "\n".join(starter), "\n".join(solved), hidden
 
 
-def _folded(solution: str) -> str:
-    """Return a Markdown cell that hides a solution until it is asked for."""
-    return f"<details>\n<summary>Solution</summary>\n\n```python\n{solution}\n```\n\n</details>"
+def _fold(solution: str) -> NotebookNode:
+    """Return a Markdown cell that hides a solution until the reader unfolds it."""
+    return _cell("markdown", f"<details>\n<summary>Solution</summary>\n\n```python\n{solution}\n```\n\n</details>")
 
 
 def _frame(cells: list[NotebookNode], catalogue: Catalogue, name: str) -> None:
@@ -176,11 +161,11 @@ def _frame(cells: list[NotebookNode], catalogue: Catalogue, name: str) -> None:
     title = f"# {catalogue[name].title}"
     if not cells or cells[0].cell_type != "markdown" or cells[0].source.splitlines()[:1] != [title]:
         raise CourseError(f"the first cell must be Markdown and begin with the catalogue's title: {title}")
-    cells[0].source = f"{cells[0].source.rstrip()}\n\n{catalogue.header(name)}"
-    cells.append(_cell("markdown", catalogue.navigation(name)))
+    cells[0].source = f"{cells[0].source.rstrip()}\n\n{catalogue.make_header(name)}"
+    cells.append(_cell("markdown", catalogue.link_neighbors(name)))
 
 
-def _with_ids(cells: list[NotebookNode]) -> list[NotebookNode]:
+def _add_ids(cells: list[NotebookNode]) -> list[NotebookNode]:
     """Give each cell an id that depends on its text, and on its place among cells with the same text."""
     seen: Counter[str] = Counter()
     for cell in cells:

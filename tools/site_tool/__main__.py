@@ -2,9 +2,9 @@
 
     python -m tools.site_tool
 
-Sphinx shows the notebooks with their committed outputs; nothing is run and nothing is fetched, neither now nor by
-the reader's browser. A warning is an error. At the end every page is read: a link or an anchor inside the site that
-leads nowhere fails, and so does a script, style or picture from another host.
+Sphinx shows the notebooks with their committed outputs. Nothing is run, and nothing is fetched, neither now nor by the
+reader's browser. A warning is an error. In the end every page is read: the check fails if a link inside the site leads
+nowhere, or if a script, style or picture is on another host.
 """
 
 import shutil
@@ -12,21 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.site_tool.checks import site_problems, written_pages
+from tools.site_tool.checks import list_pages, site_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(root: Path, site: Path) -> int:
-    """Make the site anew.
-
-    Args:
-        root: The repository.
-        site: Folder to write to; what is in it is removed.
-
-    Returns:
-        Sphinx's status: 0 where there was no warning.
-    """
+    """Make the site of the repository in `root` anew, and return Sphinx's status: 0 if there was no warning."""
     shutil.rmtree(site, ignore_errors=True)
     options = ["--builder", "html", "--conf-dir", str(root / "docs"), "--doctree-dir", str(site.parent / "doctrees")]
     strict = ["--fresh-env", "--fail-on-warning", "--quiet"]
@@ -48,7 +40,7 @@ def main(root: Path = ROOT) -> int:
         print(line, file=sys.stderr)
     if not found:
         start = (site / "index.html").relative_to(root)
-        print(f"{len(written_pages(site))} pages, and every link inside leads somewhere. Open {start} in a browser.")
+        print(f"{len(list_pages(site))} pages, and every link inside leads somewhere. Open {start} in a browser.")
     return 1 if found else 0
 
 

@@ -1,7 +1,7 @@
 """Find what would fail a reader of the web site: dead links, and parts that another host would have to send.
 
-Written here because the tools for it do more than is wanted: LinkChecker writes into the home folder and gives up its
-rights when root runs it, and lychee weighs 300 MB.
+It is written here because the tools for it do more than we want: LinkChecker writes into the home folder and drops its
+rights when root runs it, and lychee takes 300 MB.
 """
 
 from collections.abc import Iterator
@@ -11,30 +11,21 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
-# What a browser fetches by itself; where an `a` leads is the reader's choice.
+# What a browser fetches without being asked; the links of an `a` it does not.
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data", "link": "href"}
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a page of the site offers and asks for.
+    """The addresses on a page of the site."""
 
-    Attributes:
-        anchors: Names that a link into this page may end with.
-        links: Where its links lead.
-        parts: What the browser fetches to show it.
-    """
-
-    anchors: frozenset[str]
+    anchors: frozenset[str]  # names that a link into this page may end with
     links: tuple[str, ...]
-    parts: tuple[str, ...]
+    parts: tuple[str, ...]  # what the browser fetches to show the page
 
 
 def read_page(html: str) -> Page:
     """Read a page's anchors and addresses.
-
-    Args:
-        html: The page.
 
     Example:
         >>> read_page('<h1 id="top">x</h1><a href="b.html#c">b</a><img src="d.svg">').links
@@ -48,21 +39,18 @@ def read_page(html: str) -> Page:
     )
 
 
-def written_pages(site: Path) -> list[Path]:
+def list_pages(site: Path) -> list[Path]:
     """Return the pages of a built site, without the templates that themes leave in `_static`."""
     return sorted(path for path in site.rglob("*.html") if "_static" not in path.relative_to(site).parts)
 
 
 def site_problems(site: Path) -> Iterator[str]:
-    """Yield every link and part of a built site that leads nowhere, and every part that stands on another host.
+    """Yield every link and part of a built site that leads nowhere, and every part that is on another host.
 
     Links to other hosts are not followed: nothing here needs a network.
-
-    Args:
-        site: Folder of the site.
     """
     site = site.resolve()
-    pages = {path: read_page(path.read_text(encoding="utf-8")) for path in written_pages(site)}
+    pages = {path: read_page(path.read_text(encoding="utf-8")) for path in list_pages(site)}
     for path, page in pages.items():
         name = path.relative_to(site).as_posix()
         for address in sorted({*page.links, *page.parts}):
@@ -73,7 +61,7 @@ def site_problems(site: Path) -> Iterator[str]:
 
 
 def _dead(path: Path, address: str, pages: dict[Path, Page]) -> Iterator[str]:
-    """Say why an address inside the site leads nowhere."""
+    """Yield why an address inside the site leads nowhere."""
     inside = urlsplit(address)
     target = (path.parent / unquote(inside.path)).resolve() if inside.path else path
     if not target.is_file():

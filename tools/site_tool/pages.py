@@ -1,4 +1,4 @@
-"""What Sphinx adds to the course's own files: a table of contents, words for figures, formulas without a script."""
+"""What Sphinx adds to the course's files: a table of contents, descriptions of figures, formulas without a script."""
 
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -19,15 +19,8 @@ MORE = ["notebooks/TEACHING", "deploy/README", "nvrerank_helpers/*/README", "doc
 TITLE = "{http://www.w3.org/2000/svg}title"
 
 
-def contents(catalogue: Catalogue) -> str:
-    """Return the site's table of contents as MyST Markdown: the map, the notebooks in their order, the rest.
-
-    Args:
-        catalogue: The notebooks in reading order.
-
-    Returns:
-        Two hidden `toctree` directives; the theme shows them beside every page.
-    """
+def make_contents(catalogue: Catalogue) -> str:
+    """Return the site's table of contents: two hidden `toctree` directives, which the theme shows beside every page."""
     lessons = [f"{entry.number}  {entry.title} <notebooks/{entry.file}>" for entry in catalogue.entries]
     return _toctree("The course", ["notebooks/README", *lessons]) + _toctree("More", MORE)
 
@@ -37,15 +30,15 @@ def _toctree(caption: str, lines: list[str]) -> str:
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
-    """Add the table of contents to the start page, which in the repository has none (event `source-read`)."""
+    """Add the table of contents to the start page, which has none in the repository (event `source-read`)."""
     if page == app.config.root_doc:
-        source[0] += contents(Course(Path(app.srcdir)).catalogue)
+        source[0] += make_contents(Course(Path(app.srcdir)).catalogue)
 
 
 def describe_figures(app: Sphinx, page: nodes.document) -> None:
-    """Say with each figure what it shows, in the words of the SVG's own title (event `doctree-read`).
+    """Give each figure the SVG's title as its description (event `doctree-read`).
 
-    Sphinx puts an SVG into the page as a picture, and what stands inside a picture no screen reader reads.
+    Sphinx puts an SVG into the page as a picture, and a screen reader doesn't read what is inside a picture.
     """
     for image in page.findall(nodes.image):
         path = Path(app.srcdir, image["uri"])
@@ -56,7 +49,7 @@ def describe_figures(app: Sphinx, page: nodes.document) -> None:
 
 
 def write_math(writer: HTML5Translator, formula: nodes.Element) -> None:
-    """Write a formula as MathML, which browsers show by themselves: MathJax would be fetched from another host."""
+    """Write a formula as MathML, which browsers show without a script; MathJax would be fetched from another host."""
     try:
         writer.body.append(tex2mathml(formula.astext(), as_block=isinstance(formula, nodes.math_block)))
     except MathError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from nvrerank_helpers.connector import CATALOG, DEFAULT_MODEL, key_for
+from nvrerank_helpers.connector import CATALOG, DEFAULT_MODEL, select_key
 from nvrerank_helpers.connector import NVIDIARerank as OurReranker
 
 REPLACED = "llama_index.postprocessor.nvidia_rerank"
@@ -26,7 +26,7 @@ class NVIDIARerank(OurReranker):
     # secret, and works out from the address whether a service is hosted.
     @property
     def _api_key(self) -> str | None:
-        key = key_for(self._client.endpoint, self._given_key)
+        key = select_key(self._client.endpoint, self._given_key)
         return key.get_secret_value() if key else None
 
     @property

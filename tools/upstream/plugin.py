@@ -10,11 +10,9 @@ MOST_DELIBERATE = 6  # a class that differs in more tests is not a drop-in
 
 
 def find_reason(test: str, listed: dict[str, str]) -> str | None:
-    """Return why a test is listed; None if it isn't.
+    """Return why a test such as `test_truncate.py::test_truncate_passed[None]` is listed; None if it isn't.
 
-    Args:
-        test: Its file and name, such as `test_truncate.py::test_truncate_passed[None]`.
-        listed: Reasons by test. An entry without parameters means the test with any parameters.
+    An entry without parameters means the test with any parameters.
     """
     return listed.get(test, listed.get(test.partition("[")[0]))
 

@@ -33,18 +33,9 @@ def main() -> int:
         os.environ.pop(name, None)
     offline_guard.install()
     os.chdir(folder)  # so that tests are named by their files alone
-    install_adapter()  # before pytest starts: it imports the folder's conftest.py first of all
-    ours = [
-        "-c",
-        str(HERE / "pytest.ini"),
-        "--rootdir",
-        str(folder),
-        "-p",
-        "tools.upstream.plugin",
-        "-p",
-        "no:cacheprovider",
-    ]
-    return pytest.main([*ours, *options, str(folder)])
+    install_adapter()  # before pytest starts, because it imports the folder's conftest.py first
+    ours = ["-c", str(HERE / "pytest.ini"), "--rootdir", str(folder), "-p", "tools.upstream.plugin"]
+    return pytest.main([*ours, "-p", "no:cacheprovider", *options, str(folder)])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from nvrerank_helpers.extras import extra
-from nvrerank_helpers.lessons.page_images.pdf import rendered
+from nvrerank_helpers.lessons.page_images.pdf import render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,19 +20,8 @@ PAPER = 240  # grey value of a copy's background, of 255
 SPECKLES = 400  # dark dots on a copied page
 
 
-def pasted(drawing: Any) -> "Image":
-    """Turn a drawing into pixels, as a picture that was pasted into a document has them.
-
-    Args:
-        drawing: A `reportlab.graphics.shapes.Drawing`.
-
-    Returns:
-        The picture, 2 pixels a point. Words in it are no text any more.
-
-    Example:
-        >>> pasted(bars("Heat", ["May"], [12])).size  # doctest: +SKIP
-        (664, 94)
-    """
+def paste(drawing: Any) -> "Image":
+    """Turn a drawing into pixels, as a picture that was pasted into a document has them."""
     with extra("pages"):
         from reportlab.graphics import renderPDF
         from reportlab.pdfgen.canvas import Canvas
@@ -40,51 +29,27 @@ def pasted(drawing: Any) -> "Image":
     canvas = Canvas(file, pagesize=(drawing.width, drawing.height), invariant=1)
     renderPDF.draw(drawing, canvas, 0, 0)
     canvas.save()
-    return rendered(file.getvalue(), PIXELS)
+    return render(file.getvalue(), PIXELS)
 
 
-def scanned(pdf: bytes) -> "Image":
-    """Turn the first page of a PDF into what a copier makes of it: grey, askew and speckled.
-
-    Args:
-        pdf: The file's bytes.
-
-    Returns:
-        The picture, 2 pixels a point, the same each time.
-
-    Example:
-        >>> scanned(pdf).mode  # doctest: +SKIP
-        'L'
-    """
+def scan(pdf: bytes) -> "Image":
+    """Turn the first page of a PDF into what a copier makes of it: grey, askew and speckled."""
     import numpy as np
     from PIL import Image
 
-    page = rendered(pdf, PIXELS).convert("L").rotate(TILT, Image.Resampling.BICUBIC, fillcolor=255)
+    page = render(pdf, PIXELS).convert("L").rotate(TILT, Image.Resampling.BICUBIC, fillcolor=255)
     grey = np.minimum(np.asarray(page), PAPER)
     chance = np.random.default_rng(0)
     grey[chance.integers(page.height, size=SPECKLES), chance.integers(page.width, size=SPECKLES)] = 90
     return Image.fromarray(grey)
 
 
-def bars(title: str, labels: Sequence[str], values: Sequence[float]) -> Any:
-    """Draw horizontal bars with their values behind them.
-
-    Args:
-        title: What stands above.
-        labels: One a bar, the first at the top.
-        values: One a bar, the largest above 0.
-
-    Returns:
-        A `reportlab.graphics.shapes.Drawing`.
-
-    Example:
-        >>> bars("Heat", ["May", "June"], [12, 7]).height  # doctest: +SKIP
-        64
-    """
+def draw_bar_chart(title: str, labels: Sequence[str], values: Sequence[float]) -> Any:
+    """Draw horizontal bars with their values behind them."""
     with extra("pages"):
         from reportlab.graphics.charts.barcharts import HorizontalBarChart
     height = 17 * len(labels)
-    drawing = _titled(title, height + 30)
+    drawing = _add_title(title, height + 30)
     chart = HorizontalBarChart()
     chart.x, chart.y, chart.width, chart.height = 78, 4, 200, height
     chart.data = [tuple(reversed(values))]
@@ -99,24 +64,11 @@ def bars(title: str, labels: Sequence[str], values: Sequence[float]) -> Any:
     return drawing
 
 
-def shares(title: str, labels: Sequence[str], values: Sequence[float]) -> Any:
-    """Draw a pie.
-
-    Args:
-        title: What stands above.
-        labels: One a piece, at most five pieces.
-        values: One a piece, in per cent; written behind the label.
-
-    Returns:
-        A `reportlab.graphics.shapes.Drawing`.
-
-    Example:
-        >>> shares("Heat", ["day", "night"], [70, 30]).width  # doctest: +SKIP
-        332
-    """
+def draw_shares(title: str, labels: Sequence[str], values: Sequence[float]) -> Any:
+    """Draw a pie."""
     with extra("pages"):
         from reportlab.graphics.charts.piecharts import Pie
-    drawing = _titled(title, 220)
+    drawing = _add_title(title, 220)
     pie = Pie()
     pie.x, pie.y, pie.width, pie.height = 116, 40, 110, 110
     pie.data, pie.startAngle = list(values), 90
@@ -129,19 +81,8 @@ def shares(title: str, labels: Sequence[str], values: Sequence[float]) -> Any:
     return drawing
 
 
-def form(rows: Sequence[Sequence[str]]) -> Any:
-    """Draw the lines of a form, filled in by hand.
-
-    Args:
-        rows: What is asked for, in small grey print, and the answer, in blue.
-
-    Returns:
-        A `reportlab.graphics.shapes.Drawing`.
-
-    Example:
-        >>> form([["Name", "K. Aalto"]]).height  # doctest: +SKIP
-        38
-    """
+def draw_form(rows: Sequence[Sequence[str]]) -> Any:
+    """Draw the lines of a form, filled in by hand."""
     with extra("pages"):
         from reportlab.graphics.shapes import Drawing
     step = 38
@@ -154,7 +95,7 @@ def form(rows: Sequence[Sequence[str]]) -> Any:
     return drawing
 
 
-def pipes() -> Any:
+def draw_pipes() -> Any:
     """Draw how the parts of the heating are connected."""
     with extra("pages"):
         from reportlab.graphics.shapes import Drawing
@@ -187,7 +128,7 @@ def pipes() -> Any:
     return drawing
 
 
-def glance() -> Any:
+def draw_glance() -> Any:
     """Draw what to do and what not to do, without a word."""
     with extra("pages"):
         from reportlab.graphics.shapes import Circle, Drawing
@@ -204,7 +145,7 @@ def glance() -> Any:
     return drawing
 
 
-PICTURES: dict[str, Callable[[], Any]] = {"pipes": pipes, "glance": glance}
+PICTURES: dict[str, Callable[[], Any]] = {"pipes": draw_pipes, "glance": draw_glance}
 
 
 def _unit(drawing: Any, left: float, bottom: float) -> None:
@@ -246,7 +187,7 @@ def _laundry(drawing: Any, left: float, bottom: float) -> None:
         drawing.add(Rect(place, bottom + 38, 26, 44, strokeColor=_colour(INK), fillColor=_colour(SKY)))
 
 
-def _titled(title: str, height: float) -> Any:
+def _add_title(title: str, height: float) -> Any:
     from reportlab.graphics.shapes import Drawing
 
     drawing = Drawing(332, height)

@@ -9,8 +9,8 @@ import altair as alt
 import pandas as pd
 from llama_index.core.schema import NodeWithScore
 
-from nvrerank_helpers.evaluation import BASE, DOWN, SAME, UP, Figure, styled
-from nvrerank_helpers.lessons.page_images.pdf import Page, as_png
+from nvrerank_helpers.evaluation import BASE, DOWN, SAME, UP, Figure, apply_style
+from nvrerank_helpers.lessons.page_images.pdf import Page, to_png
 from nvrerank_helpers.pydocs import Question
 
 HEADER = alt.Header(labelAngle=0, labelAlign="left", labelFontSize=13)
@@ -27,9 +27,6 @@ class Gallery:
 
     Raises:
         ValueError: There are not as many captions as pages.
-
-    Example:
-        >>> Gallery(pages[:3], ["first", "second", "third"])  # doctest: +SKIP
     """
 
     def __init__(self, pages: Sequence[Page], captions: Sequence[str] | None = None, width: int = 200) -> None:
@@ -47,7 +44,7 @@ class Gallery:
         return f"Gallery: {'; '.join(self.captions)}"
 
     def _figure(self, page: Page, caption: str) -> str:
-        source = base64.b64encode(thumbnail(page.png, self.width)).decode("ascii")
+        source = base64.b64encode(make_thumbnail(page.png, self.width)).decode("ascii")
         picture = (
             f'<img alt="{page.id}, small" width="{self.width}" style="border:1px solid #999" '
             f'src="data:image/png;base64,{source}">'
@@ -56,7 +53,7 @@ class Gallery:
         return f'<figure style="margin:0">{picture}{said}</figure>'
 
 
-def winners(found: Sequence[NodeWithScore], pages: Sequence[Page], question: Question) -> Gallery:
+def list_winners(found: Sequence[NodeWithScore], pages: Sequence[Page], question: Question) -> Gallery:
     """Show the pages that a reranker put first.
 
     Args:
@@ -66,9 +63,6 @@ def winners(found: Sequence[NodeWithScore], pages: Sequence[Page], question: Que
 
     Returns:
         The pages with rank, logit, and grade by the judgments (0 where a page was not judged relevant).
-
-    Example:
-        >>> winners(reranked[:3], pages, question)  # doctest: +SKIP
     """
     seen = {page.id: page for page in pages}
     captions = [
@@ -78,27 +72,18 @@ def winners(found: Sequence[NodeWithScore], pages: Sequence[Page], question: Que
     return Gallery([seen[item.node_id] for item in found], captions)
 
 
-def thumbnail(png: bytes, width: int) -> bytes:
-    """Return a small copy of a picture as PNG.
-
-    Args:
-        png: The picture.
-        width: Of the copy, in pixels.
-
-    Example:
-        >>> thumbnail(pages[0].png, 100)[1:4]  # doctest: +SKIP
-        b'PNG'
-    """
+def make_thumbnail(png: bytes, width: int) -> bytes:
+    """Return a small copy of a picture as PNG."""
     from PIL import Image
 
     with Image.open(BytesIO(png)) as image:
         small = image.convert("RGB").resize(
             (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
         )
-    return as_png(small, COLOURS)
+    return to_png(small, COLOURS)
 
 
-def kinds_figure(table: pd.DataFrame, title: str = "nDCG@10") -> Figure:
+def draw_kinds(table: pd.DataFrame, title: str = "nDCG@10") -> Figure:
     """Draw what each system reaches for each kind of question.
 
     Args:
@@ -107,9 +92,6 @@ def kinds_figure(table: pd.DataFrame, title: str = "nDCG@10") -> Figure:
 
     Returns:
         A group of bars a kind, a bar a system with its name and number.
-
-    Example:
-        >>> kinds_figure(by_kind(runs, load_questions()))  # doctest: +SKIP
     """
     systems = [column for column in table.columns if column != "questions"]
     rows = table[systems].rename_axis("kind").reset_index().melt("kind", var_name="system", value_name="value")
@@ -128,4 +110,4 @@ def kinds_figure(table: pd.DataFrame, title: str = "nDCG@10") -> Figure:
     said = "; ".join(
         f"{kind}: " + ", ".join(f"{system} {table.loc[kind, system]:.2f}" for system in systems) for kind in table.index
     )
-    return Figure(styled(panels), f"{title} by where the answer stands. {said}.")
+    return Figure(apply_style(panels), f"{title} by where the answer is. {said}.")

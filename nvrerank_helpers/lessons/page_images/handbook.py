@@ -17,11 +17,11 @@ from nvrerank_helpers.lessons.page_images.drawings import (
     INK,
     PICTURES,
     SLANTED,
-    bars,
-    form,
-    pasted,
-    scanned,
-    shares,
+    draw_bar_chart,
+    draw_form,
+    draw_shares,
+    paste,
+    scan,
 )
 
 WIDTH, HEIGHT = 420, 440  # points: a booklet, nearly square
@@ -43,34 +43,30 @@ def write_handbook(path: str | Path) -> Path:
     Raises:
         ExtraNotInstalled: The extra `pages` is missing.
         OSError: It cannot be written there.
-
-    Example:
-        >>> write_handbook("handbook.pdf")  # doctest: +SKIP
-        PosixPath('handbook.pdf')
     """
     path = Path(path)
-    path.write_bytes(_document(_content()))
+    path.write_bytes(_build_document(_load_content()))
     return path
 
 
-def titles() -> list[str]:
+def list_titles() -> list[str]:
     """Return the titles of the handbook's pages, in order.
 
     Example:
-        >>> titles()[-1]
+        >>> list_titles()[-1]
         'Warranty'
     """
-    return [page["title"] for page in _content()]
+    return [page["title"] for page in _load_content()]
 
 
 @cache
-def _content() -> list[dict[str, Any]]:
+def _load_content() -> list[dict[str, Any]]:
     content = tomllib.loads(files(__package__).joinpath("handbook.toml").read_text(encoding="utf-8"))
     pages: list[dict[str, Any]] = content["page"]
     return pages
 
 
-def _document(content: list[dict[str, Any]]) -> bytes:
+def _build_document(content: list[dict[str, Any]]) -> bytes:
     with extra("pages"):
         from reportlab.lib.utils import ImageReader
         from reportlab.pdfgen.canvas import Canvas
@@ -80,7 +76,7 @@ def _document(content: list[dict[str, Any]]) -> bytes:
     canvas.setTitle("Tarnholm T8: owner's handbook")
     for number, page in enumerate(content, 1):
         if page.get("scanned"):
-            picture = scanned(_document([page | {"scanned": False}]))
+            picture = scan(_build_document([page | {"scanned": False}]))
             canvas.drawImage(ImageReader(picture), 0, 0, WIDTH, HEIGHT)
         else:
             _draw(canvas, page, number if len(content) > 1 else None)
@@ -165,10 +161,10 @@ def _table(block: Mapping[str, Any]) -> Any:
         ("LEFTPADDING", (0, 0), (0, -1), 0),
     ]
     table = Table(block["rows"], style=style, hAlign="LEFT", rowHeights=26)
-    return _sideways(table) if block.get("sideways") else table
+    return _turn_sideways(table) if block.get("sideways") else table
 
 
-def _sideways(flowable: Any) -> Any:
+def _turn_sideways(flowable: Any) -> Any:
     """Turn a flowable by a quarter, as wide tables stand in print."""
     from reportlab.platypus import Flowable
 
@@ -187,19 +183,19 @@ def _sideways(flowable: Any) -> Any:
 def _picture(block: Mapping[str, Any]) -> Any:
     from reportlab.platypus import Image
 
-    drawing = _drawing(block)
+    drawing = _make_drawing(block)
     file = BytesIO()
-    pasted(drawing).save(file, "PNG")
+    paste(drawing).save(file, "PNG")
     file.seek(0)
     return Image(file, drawing.width, drawing.height, hAlign="LEFT")
 
 
-def _drawing(block: Mapping[str, Any]) -> Any:
+def _make_drawing(block: Mapping[str, Any]) -> Any:
     if block["kind"] == "picture":
         return PICTURES[block["name"]]()
     if block["kind"] == "form":
-        return form(block["rows"])
-    draw = bars if block["kind"] == "bars" else shares
+        return draw_form(block["rows"])
+    draw = draw_bar_chart if block["kind"] == "bars" else draw_shares
     return draw(block["title"], block["labels"], block["values"])
 
 

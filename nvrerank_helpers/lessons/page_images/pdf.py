@@ -85,54 +85,23 @@ def read_pages(pdf: bytes | str | Path, dots_per_inch: int = DOTS_PER_INCH) -> l
         ExtraNotInstalled: The extra `pages` is missing.
         FileNotFoundError: There is no such file.
         ValueError: It is no PDF, is damaged or wants a password, or `dots_per_inch` is not positive.
-
-    Example:
-        >>> pages = read_pages("handbook.pdf")  # doctest: +SKIP
-        >>> pages[2].text[:23]  # doctest: +SKIP
-        'Before you switch it on'
     """
     if dots_per_inch <= 0:
         raise ValueError(f"dots_per_inch must be above 0, not {dots_per_inch}: 144 is a good number for text.")
     scale = dots_per_inch / POINTS_PER_INCH
     return [
-        Page(number, _text(page), _pictures(page), as_png(_rendered(page, scale), COLOURS))
-        for number, page in enumerate(_pages(pdf), 1)
+        Page(number, _read_text(page), _find_pictures(page), to_png(_render_page(page, scale), COLOURS))
+        for number, page in enumerate(_read_each(pdf), 1)
     ]
 
 
-def rendered(pdf: bytes, scale: float) -> "Image":
-    """Draw the first page of a PDF.
-
-    Args:
-        pdf: The file's bytes.
-        scale: Pixels a point.
-
-    Returns:
-        The page in full colour.
-
-    Raises:
-        ExtraNotInstalled: The extra `pages` is missing.
-        ValueError: It is no PDF.
-
-    Example:
-        >>> rendered(pdf, 2).size  # doctest: +SKIP
-        (839, 1190)
-    """
-    return next(_rendered(page, scale) for page in _pages(pdf))
+def render(pdf: bytes, scale: float) -> "Image":
+    """Draw the first page of a PDF."""
+    return next(_render_page(page, scale) for page in _read_each(pdf))
 
 
-def as_png(image: "Image", colours: int) -> bytes:
-    """Return a picture as a small PNG file.
-
-    Args:
-        image: The picture.
-        colours: How many different ones it may keep, 2 to 256.
-
-    Example:
-        >>> from PIL import Image
-        >>> as_png(Image.new("RGB", (4, 4)), 2)[1:4]
-        b'PNG'
-    """
+def to_png(image: "Image", colours: int) -> bytes:
+    """Return a picture as a small PNG file."""
     from PIL import Image
 
     file = BytesIO()
@@ -141,7 +110,7 @@ def as_png(image: "Image", colours: int) -> bytes:
     return file.getvalue()
 
 
-def nodes_of(pages: Iterable[Page], seen_as: SeenAs) -> list[NodeWithScore]:
+def make_page_nodes(pages: Iterable[Page], seen_as: SeenAs) -> list[NodeWithScore]:
     """Return pages as a reranker takes them; of a page without text, `text` would show nothing, so it is left out.
 
     Args:
@@ -152,13 +121,13 @@ def nodes_of(pages: Iterable[Page], seen_as: SeenAs) -> list[NodeWithScore]:
         One node a page, without scores.
 
     Example:
-        >>> [found.node_id for found in nodes_of([Page(1, "two roads", 0, b""), Page(2, "", 1, b"")], "text")]
+        >>> [found.node_id for found in make_page_nodes([Page(1, "two roads", 0, b""), Page(2, "", 1, b"")], "text")]
         ['page 1']
     """
     return [NodeWithScore(node=page.node(seen_as)) for page in pages if page.text or seen_as != "text"]
 
 
-def _pages(pdf: bytes | str | Path) -> Iterator[Any]:
+def _read_each(pdf: bytes | str | Path) -> Iterator[Any]:
     with extra("pages"):
         import pypdfium2
     if not isinstance(pdf, bytes):
@@ -173,19 +142,19 @@ def _pages(pdf: bytes | str | Path) -> Iterator[Any]:
                 yield page
 
 
-def _rendered(page: Any, scale: float) -> "Image":
+def _render_page(page: Any, scale: float) -> "Image":
     with closing(page.render(scale=scale)) as bitmap:
         image: Image = bitmap.to_pil().convert("RGB")
         return image.copy()
 
 
-def _text(page: Any) -> str:
+def _read_text(page: Any) -> str:
     with closing(page.get_textpage()) as layer:
         lines: str = layer.get_text_bounded()
     return "\n".join(line.strip() for line in lines.splitlines()).strip()
 
 
-def _pictures(page: Any) -> int:
+def _find_pictures(page: Any) -> int:
     from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
 
     return sum(1 for _ in page.get_objects(filter=[FPDF_PAGEOBJ_IMAGE]))

@@ -1,1 +1,1 @@
-"""What the stand-in needs of ASGI: whole responses, disconnects, resets."""
+"""What the stand-in needs from ASGI: buffered responses, disconnects, connection resets."""

@@ -1,29 +1,27 @@
-"""Clients that leave, and clients that do not come to the point."""
+"""Clients that disconnect, and request bodies that arrive too slowly."""
 
 import asyncio
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
-from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nvrerank_helpers.nim_standin.asgi.answer import Answer
-from nvrerank_helpers.nim_standin.asgi.waiting import ClientLeftError
+from nvrerank_helpers.nim_standin.asgi.responses import buffer_error
+from nvrerank_helpers.nim_standin.profiles import ErrorResponse
+
+T = TypeVar("T")
 
 
 class _SlowBodyError(Exception):
-    """The time of a body is over."""
+    pass
 
 
-class Hangups:
-    """Pure ASGI middleware that ends the request of a client that has left without a word, and gives up slow bodies.
+class BodyTimeout:
+    """Pure ASGI middleware that answers 408 to a body that takes longer than `seconds`, and closes the connection.
 
-    Args:
-        app: The application behind it.
-        seconds: How long a body may take; then the answer is 408, and the connection closes.
-
-    Example:
-        >>> from fastapi import FastAPI
-        >>> app = Hangups(FastAPI(), seconds=120)
+    It also ends the request of a client that has disconnected, without an error.
     """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
@@ -36,16 +34,15 @@ class Hangups:
             await self._app(scope, receive, send)
             return
         try:
-            await self._app(scope, self._in_time(receive), send)
-        except (ClientDisconnect, ClientLeftError):
+            await self._app(scope, self._limit(receive), send)
+        except ClientDisconnect:
             return
         except _SlowBodyError:
             message = f"The body of the request did not come within {self._seconds:g} seconds"
-            answer = Answer(408, [(b"connection", b"close")])
-            body = to_json({"object": "error", "message": message})
-            await answer.with_body(body, b"application/json").send(send)
+            body = {"object": "error", "message": message}
+            await buffer_error(ErrorResponse(408, body, {"connection": "close"})).send(send)
 
-    def _in_time(self, receive: Receive) -> Receive:
+    def _limit(self, receive: Receive) -> Receive:
         deadline: float | None = asyncio.get_running_loop().time() + self._seconds
 
         async def receive_in_time() -> Message:
@@ -56,7 +53,57 @@ class Hangups:
             except TimeoutError:
                 raise _SlowBodyError from None
             if not message.get("more_body", False):
-                deadline = None  # what comes now is that the client leaves, whenever that is
+                deadline = None  # the next message is the disconnect, which may come at any time
             return message
 
         return receive_in_time
+
+
+async def run_until_disconnect(receive: Receive, work: Awaitable[T]) -> T:
+    """Return the result of `work`, or cancel it and raise ClientDisconnect when the client disconnects.
+
+    The body of the request must have been read from `receive`.
+    """
+    working = asyncio.ensure_future(work)
+    disconnecting = asyncio.ensure_future(_wait_for_disconnect(receive))
+    try:
+        await asyncio.wait((working, disconnecting), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        raise ClientDisconnect
+    finally:
+        disconnecting.cancel()
+        working.cancel()
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def read_ahead(receive: Receive, max_bytes: int) -> list[Message]:
+    """Read a request's body before the application does, and return its messages for `replay`.
+
+    A body of more than `max_bytes` is read only in part: its last message has `more_body`.
+    """
+    messages: list[Message] = []
+    length = 0
+    while not messages or (messages[-1].get("more_body", False) and length <= max_bytes):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        length += len(message.get("body", b""))
+        messages.append(message)
+    return messages
+
+
+def replay(messages: Iterable[Message], receive: Receive) -> Receive:
+    """Return a channel that gives `messages` first, and then those from `receive`."""
+    waiting = deque(messages)
+
+    async def receive_again() -> Message:
+        return waiting.popleft() if waiting else await receive()
+
+    return receive_again

@@ -1,7 +1,7 @@
-"""Connections that break: a server protocol whose connections an application can reset.
+"""A server protocol whose connections an application can reset.
 
 An ASGI application cannot reach the socket it answers on. `ResettableProtocol` puts a function that resets the
-connection into the state of each request's scope, which uvicorn hands on to the application.
+connection into the state of each request's scope, which uvicorn passes on to the application.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 _RESET = "stand_in.reset"
-# SO_LINGER on, for 0 seconds: closing the socket sends RST in place of FIN. Windows has two shorts there.
-_NO_GOODBYE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+# SO_LINGER on, for 0 seconds: closing the socket sends RST instead of FIN. Windows has two shorts there.
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 HEADERS_SECONDS = 20
-"""How long the headers of a request may take from the connection, or from their own first byte on."""
+"""How long the headers of a request may take, counted from the connection or from their own first byte."""
 
 
 class ResettableProtocol(H11Protocol):
-    """HTTP/1.1 over connections that `reset_connection` can reset, and that close when no headers come.
+    """HTTP/1.1 with connections that `reset_connection` can reset, and that close when no headers arrive.
 
-    For `uvicorn.Config(http=ResettableProtocol)`, which by itself waits for headers for ever.
+    For `uvicorn.Config(http=ResettableProtocol)`; uvicorn's own protocol waits for headers forever.
     """
 
     def __init__(
@@ -38,57 +38,51 @@ class ResettableProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, {**app_state, _RESET: self._reset}, _loop)
-        self._patience: asyncio.TimerHandle | None = None
+        self._headers_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for headers."""
+        """Start the timer for the headers."""
         super().connection_made(transport)
         self._watch_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, and wait on if it was a part of the headers."""
+        """Stop the timer once the headers are complete."""
         super().data_received(data)
         self._watch_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        self._stop_watching()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
     def _watch_headers(self) -> None:
         if self.conn.their_state is not h11.IDLE:  # the headers are complete
-            self._stop_watching()
-        elif self._patience is None:
-            self._patience = self.loop.call_later(HEADERS_SECONDS, self.transport.close)
+            self._stop_timer()
+        elif self._headers_timer is None:
+            self._headers_timer = self.loop.call_later(HEADERS_SECONDS, self.transport.close)
 
-    def _stop_watching(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
 
     def _reset(self) -> None:
         if self.transport.is_closing():
             return
         connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
 
 
 async def reset_connection(scope: Scope, receive: Receive) -> None:
-    """Reset the connection of a request: its client sees "connection reset by peer" and no more bytes.
+    """Reset the connection of a request, so that its client gets "connection reset by peer".
 
-    Args:
-        scope: The request's scope.
-        receive: The request's channel; it is read until it says that the connection is gone, so that the server does
-            not take the missing answer for a mistake.
-
-    Raises:
-        ConnectionResetError: There is no socket, as under `httpx.ASGITransport`: this is what the caller in the same
-            process gets to see then.
+    Without a socket, as under `httpx.ASGITransport`, this raises ConnectionResetError in the caller's own process.
     """
     reset = scope.get("state", {}).get(_RESET)
     if reset is None:
-        raise ConnectionResetError("The stand-in was told to reset this connection, which has no socket of its own.")
+        raise ConnectionResetError("The stand-in was told to reset this connection, and it has no socket.")
     reset()
+    # Until the disconnect has been read, the server would report the missing response as an error.
     while (await receive())["type"] != "http.disconnect":
         pass

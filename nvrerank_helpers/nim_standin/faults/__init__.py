@@ -1,1 +1,1 @@
-"""Faults on demand: how they are written, planned, injected, and what they do to a response."""
+"""Faults on demand: their text, the plan that draws them, and what they do to a response."""

@@ -1,66 +1,62 @@
-"""Makes the planned faults happen, between the server and the routes."""
+"""Middleware that makes the planned faults happen, between the server and the routes."""
 
 import asyncio
 import http.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 
-from pydantic_core import to_json
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nvrerank_helpers.nim_standin import profiles
-from nvrerank_helpers.nim_standin.asgi.answer import Answer, Header
+from nvrerank_helpers.nim_standin.asgi.disconnects import read_ahead, replay, run_until_disconnect
+from nvrerank_helpers.nim_standin.asgi.responses import BufferedResponse, buffer_error, buffer_response
 from nvrerank_helpers.nim_standin.asgi.sockets import reset_connection
-from nvrerank_helpers.nim_standin.asgi.waiting import read_ahead, replayed, while_connected
-from nvrerank_helpers.nim_standin.faults.corruption import spoilt
-from nvrerank_helpers.nim_standin.faults.deferred import LaterAnswers
-from nvrerank_helpers.nim_standin.faults.plan import Draw, Plan
+from nvrerank_helpers.nim_standin.faults.corruption import corrupt
+from nvrerank_helpers.nim_standin.faults.deferred import PendingResponses
+from nvrerank_helpers.nim_standin.faults.plan import FaultDraw, FaultPlan
 from nvrerank_helpers.nim_standin.faults.specs import (
-    MOST_SECONDS,
+    MAX_SECONDS,
     AnswerFault,
+    DeferredFault,
     FaultError,
-    LaterFault,
     Outcome,
     ResetFault,
     StatusFault,
     is_inference,
     parse_fault,
 )
-from nvrerank_helpers.nim_standin.profiles import MAX_BODY_BYTES, NIM_1_10
+from nvrerank_helpers.nim_standin.profiles import MAX_BODY_BYTES, NIM_1_10, ErrorResponse
 
 HEADER = "X-Stand-In-Fault"
-"""In a request: faults of this request alone, one a line, in place of the plan's. In an answer: the fault it met."""
+"""In a request: faults of this request alone, one per line, instead of the plan's. In a response: the fault it met."""
 
-AnswerWith = Callable[[int, str], profiles.Answer]
+RenderStatus = Callable[[int, str], ErrorResponse]
 
 _NAME = HEADER.lower().encode()
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 
 class FaultInjector:
-    """Pure ASGI middleware that lets requests meet the faults of a plan.
+    """Pure ASGI middleware that injects the faults of a plan.
 
-    A request that meets none passes untouched, streams included. Where an answer is spoilt, broken off or put off,
-    the application behind answers first, and its whole answer is held until then.
+    A request without a fault passes untouched, streams included. Where a response is corrupted, broken off or
+    deferred, the application answers first, and the injector buffers its response.
 
     Args:
-        app: The application behind it.
-        plan: What to draw from.
-        later: Where answers that were promised for later are kept.
-        answer_with: Words a status, given a message, as the service would.
-
-    Example:
-        >>> from fastapi import FastAPI
-        >>> app = FaultInjector(FastAPI(), plan=Plan(), later=LaterAnswers())
+        pending: Where deferred responses are kept.
+        render_status: Renders a status with a message, as the service would.
     """
 
     def __init__(
-        self, app: ASGIApp, plan: Plan, later: LaterAnswers, answer_with: AnswerWith = NIM_1_10.answer_with
+        self,
+        app: ASGIApp,
+        plan: FaultPlan,
+        pending: PendingResponses,
+        render_status: RenderStatus = NIM_1_10.render_status,
     ) -> None:
         self._app = app
         self._plan = plan
-        self._later = later
-        self._answer_with = answer_with
+        self._pending = pending
+        self._render_status = render_status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -71,88 +67,69 @@ class FaultInjector:
             draw = self._draw(scope)
         except FaultError as error:
             await _drain(receive)
-            await _http_answer(NIM_1_10.answer_with(400, f"{HEADER}: {error}")).send(send)
+            await buffer_error(NIM_1_10.render_status(400, f"{HEADER}: {error}")).send(send)
             return
         if draw.delay:
-            receive = await _put_off(min(draw.delay, MOST_SECONDS), receive)
+            receive = await _delay(min(draw.delay, MAX_SECONDS), receive)
         if draw.fault is None:
             await self._app(scope, receive, send)
         elif isinstance(draw.fault, StatusFault):
             await _drain(receive)
-            await _marked(self._status_answer(draw.fault), draw.fault).send(send)
+            await _mark(self._make_status(draw.fault), draw.fault).send(send)
         elif isinstance(draw.fault, ResetFault):
-            await self._break_off(draw.fault, scope, receive, send)
+            await self._reset(draw.fault, scope, receive, send)
         else:
-            answer = await _whole_answer(self._app, scope, receive)
-            await self._changed(answer, draw.fault, draw).send(send)
+            response = await buffer_response(self._app, scope, receive)
+            await self._change(response, draw.fault, draw).send(send)
 
-    def _draw(self, scope: Scope) -> Draw:
+    def _draw(self, scope: Scope) -> FaultDraw:
         own = [parse_fault(value.decode("latin-1")) for name, value in scope["headers"] if name == _NAME]
         if any(fault.model_fields_set & {"share", "times"} for fault in own):
-            raise FaultError("share= and times= belong into a plan; a header is about its own request.")
+            raise FaultError("share= and times= belong in a plan; a header is about its own request.")
         return self._plan.draw(scope["path"], own)
 
-    async def _break_off(self, fault: ResetFault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reset(self, fault: ResetFault, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.reset == "before":
             await _drain(receive)
         else:
-            answer = _marked(await _whole_answer(self._app, scope, receive), fault)
-            await answer.start(send)
-            await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
+            response = _mark(await buffer_response(self._app, scope, receive), fault)
+            half = response.body[: len(response.body) // 2]
+            await response.start(send)
+            await send({"type": "http.response.body", "body": half, "more_body": True})
         await reset_connection(scope, receive)
 
-    def _status_answer(self, fault: StatusFault) -> Answer:
+    def _make_status(self, fault: StatusFault) -> BufferedResponse:
         headers = [(b"retry-after", fault.retry_after.encode())] if fault.retry_after else []
         if fault.status in _WITHOUT_BODY:
-            return Answer(fault.status, headers)
+            return BufferedResponse(fault.status, headers)
         name = http.client.responses.get(fault.status, "this status")
-        return _http_answer(self._answer_with(fault.status, f"{name}: a fault was set on the stand-in"), headers)
+        return buffer_error(self._render_status(fault.status, f"{name}: a fault was set on the stand-in"), headers)
 
-    def _changed(self, answer: Answer, fault: AnswerFault | LaterFault, draw: Draw) -> Answer:
-        if answer.status != HTTPStatus.OK:
-            return answer
-        if isinstance(fault, LaterFault):
-            return _marked(self._later.keep(answer, fault.later), fault)
-        wrong = spoilt(answer, fault.answer, draw.rng)
-        return answer if wrong.body == answer.body else _marked(wrong, fault)
-
-
-def _marked(answer: Answer, fault: Outcome) -> Answer:
-    """Say in the answer that it is wrong on purpose, for whoever looks for the cause of an error."""
-    return Answer(answer.status, [*answer.headers, (_NAME, str(fault).encode())], answer.body)
+    def _change(
+        self, response: BufferedResponse, fault: AnswerFault | DeferredFault, draw: FaultDraw
+    ) -> BufferedResponse:
+        if response.status != HTTPStatus.OK:
+            return response
+        if isinstance(fault, DeferredFault):
+            return _mark(self._pending.keep(response, fault.later), fault)
+        wrong = corrupt(response, fault.answer, draw.rng)
+        return response if wrong.body == response.body else _mark(wrong, fault)
 
 
-async def _put_off(seconds: float, receive: Receive) -> Receive:
-    """Wait as long as the client does; its body is read first, for only behind it the server tells that it left."""
+def _mark(response: BufferedResponse, fault: Outcome) -> BufferedResponse:
+    """Name the fault in a header, for whoever looks for the cause of an error."""
+    return BufferedResponse(response.status, [*response.headers, (_NAME, str(fault).encode())], response.body)
+
+
+async def _delay(seconds: float, receive: Receive) -> Receive:
+    """Wait as long as the client does; the server reports a disconnect only after the body, so that is read first."""
     messages = await read_ahead(receive, MAX_BODY_BYTES)
-    if not messages[-1].get("more_body", False):  # one that is too long is refused without delay
-        await while_connected(receive, asyncio.sleep(seconds))
-    return replayed(messages, receive)
-
-
-def _http_answer(worded: profiles.Answer, headers: Sequence[Header] = ()) -> Answer:
-    told = [(name.lower().encode(), value.encode()) for name, value in worded.headers.items()]
-    answer = Answer(worded.status, [*told, *headers])
-    if isinstance(worded.body, dict):
-        return answer.with_body(to_json(worded.body), b"application/json")
-    return answer.with_body((worded.body or "").encode(), b"text/plain; charset=utf-8" if worded.body else None)
+    if not messages[-1].get("more_body", False):  # a body that is too long is refused without delay
+        await run_until_disconnect(receive, asyncio.sleep(seconds))
+    return replay(messages, receive)
 
 
 async def _drain(receive: Receive) -> None:
-    """Read the request to its end, so that the connection can carry the next one and the recorder sees it whole."""
+    """Read the request to its end, so that the connection can carry the next one and the recorder sees all of it."""
     while (await receive()).get("more_body", False):
         pass
-
-
-async def _whole_answer(app: ASGIApp, scope: Scope, receive: Receive) -> Answer:
-    status, headers, body = 0, [], bytearray()
-
-    async def hold(message: Message) -> None:
-        nonlocal status, headers
-        if message["type"] == "http.response.start":
-            status, headers = message["status"], list(message.get("headers", []))
-        else:
-            body.extend(message.get("body", b""))
-
-    await app(scope, receive, hold)
-    return Answer(status, headers, bytes(body))

@@ -1,1 +1,1 @@
-"""The OpenAI-style routes: chat answered from the passages, and embeddings."""
+"""Chat completions and embeddings, in the protocol of OpenAI."""

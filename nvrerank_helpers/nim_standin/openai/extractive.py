@@ -1,8 +1,7 @@
 """The answers of the stand-in's chat model, which quotes and never generates: pure functions.
 
-A prompt is taken apart into the question and its context (`read_prompt`), the context into sentences that may be quoted
-(`candidates`). Whoever serves the model has these judged against the question (`texts_to_judge`), and the best become
-the answer (`compose`).
+`read_prompt` splits a prompt into question and context, and `find_candidates` finds the sentences of the context.
+Once the texts of `list_texts_to_score` have been scored against the question, `compose` quotes the best sentences.
 """
 
 import re
@@ -10,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nvrerank_helpers.nim_standin.openai.sentences import MAX_CHARACTERS, Sentence, sentences
+from nvrerank_helpers.nim_standin.openai.sentences import MAX_CHARACTERS, Sentence, split_sentences
 
 MAX_QUOTES = 3
 
 THRESHOLD = -3.8
-"""Logit that a sentence needs. With the first four reranked passages as context, 100 questions over the corpus: the
-best sentence reached it for 42 of the 43 questions whose context held an answer, and for 2 of 100 with the context of
-another question."""
+"""Logit that a sentence needs. Measured with 100 questions over the corpus and the first four reranked passages as
+context: the best sentence reached it for 42 of the 43 questions whose context contains an answer, and for 2 of 100
+with the context of another question."""
 
 MARGIN = 1.0
-"""How far below the best sentence another one may be; odds a little under three to one."""
+"""How far below the best sentence another one may be: odds of a little under three to one."""
 
 NO_CONTEXT = (
     "I am an extractive stand-in: I write nothing of my own and only quote the context in the prompt, and this prompt "
@@ -32,8 +31,8 @@ NO_ANSWER = (
 )
 
 TEMPLATES = (
-    # LlamaIndex's own prompts (llama_index.core.prompts), as far as it takes to recognise them: refining an answer,
-    # in the form for completion and the two for chat; answering from a context, and from several sources alike.
+    # LlamaIndex's own prompts (llama_index.core.prompts), as much as it takes to recognize them: refining an answer,
+    # in the form for completion and the two for chat; answering from a context, or from several sources.
     "The original query is as follows: {question}\nWe have provided an existing answer: {earlier}\n"
     "We have the opportunity to refine {}\n------------\n{context}\n------------\n",
     "New Context:\n---------------------\n{context}\n---------------------\nQuery: {question}\n"
@@ -54,7 +53,7 @@ TEMPLATES = (
 )
 
 MAX_SOURCE = 300
-"""Most characters of a quote's source; no name that `sentences` finds is longer."""
+"""Most characters of a quote's source; no name that `split_sentences` finds is longer."""
 
 QUOTE = re.compile(rf"^“(.{{1,{MAX_CHARACTERS}}}?)” \[([^\n”]{{1,{MAX_SOURCE}}})\]$", re.MULTILINE | re.DOTALL)
 FIELD = re.compile(r"\{(\w*)\}")
@@ -73,13 +72,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a conversation asks for.
-
-    Attributes:
-        question: To be answered.
-        context: What may be quoted; empty if the conversation holds none.
-        earlier: An answer that is to be refined; empty if there is none.
-    """
+    """What a conversation asks for: a question, what may be quoted, and an earlier answer to refine."""
 
     question: str
     context: str = ""
@@ -87,33 +80,28 @@ class Prompt:
 
 
 def read_prompt(messages: Sequence[Message]) -> Prompt:
-    r"""Find the question and the context in a conversation.
+    r"""Find the question and the context in a conversation, oldest message first.
 
     The question is in the last user message. The context is there too, or in a system prompt, or in the latest
-    earlier user message that has any. Recognised are LlamaIndex's prompts, `Context:` with `Question:`, and text with
-    a question as its first or last line.
-
-    Args:
-        messages: Oldest first.
-
-    Returns:
-        The parts; without any recognised context the whole last user message is the question.
+    earlier user message that has one. Recognized are LlamaIndex's prompts, `Context:` with `Question:`, and text with
+    a question as its first or last line. Otherwise the whole last user message is the question.
 
     Example:
         >>> read_prompt([Message("user", "Lists are mutable.\n\nAre lists mutable?")])
         Prompt(question='Are lists mutable?', context='Lists are mutable.', earlier='')
     """
-    asked = [_from_user(message.text) for message in messages if message.role == "user"] or [Prompt("")]
-    told = [_from_template(message.text) for message in messages if message.role in {"system", "developer"}]
-    last = asked[-1]
+    from_users = [_read_user(message.text) for message in messages if message.role == "user"] or [Prompt("")]
+    from_systems = [_read_template(message.text) for message in messages if message.role in {"system", "developer"}]
+    last = from_users[-1]
     if last.context:
         return last
-    given = next((prompt for prompt in [*reversed(told), *reversed(asked)] if prompt and prompt.context), last)
-    return Prompt(last.question, given.context, given.earlier)
+    others = [*reversed(from_systems), *reversed(from_users)]
+    source = next((prompt for prompt in others if prompt and prompt.context), last)
+    return Prompt(last.question, source.context, source.earlier)
 
 
-def _from_user(text: str) -> Prompt:
-    prompt = _from_template(text)
+def _read_user(text: str) -> Prompt:
+    prompt = _read_template(text)
     if prompt and prompt.question:
         return prompt
     lines = (prompt.context if prompt else text).strip().split("\n")
@@ -123,15 +111,15 @@ def _from_user(text: str) -> Prompt:
     return prompt or Prompt(text.strip())
 
 
-def _from_template(text: str) -> Prompt | None:
+def _read_template(text: str) -> Prompt | None:
     for template in TEMPLATES:
-        if parts := _parts(template, text):
+        if parts := _match_template(template, text):
             return Prompt(parts.get("question", "").strip(), parts["context"].strip("\n"), parts.get("earlier", ""))
     return None
 
 
-def _parts(template: str, text: str) -> dict[str, str] | None:
-    """Read the fields of a template out of a text; its fixed words are sought from both ends towards the context."""
+def _match_template(template: str, text: str) -> dict[str, str] | None:
+    """Return the fields of a template in a text; its fixed words are matched from both ends toward the context."""
     words, names = FIELD.split(template)[::2], FIELD.findall(template)
     middle = names.index("context") + 1
     start, end = 0, len(text)
@@ -147,50 +135,33 @@ def _parts(template: str, text: str) -> dict[str, str] | None:
     return parts | {"context": text[start:end]}
 
 
-def candidates(prompt: Prompt) -> list[Sentence]:
-    """Find what may be quoted: the quotes of an earlier answer, and the sentences of the context.
+def find_candidates(prompt: Prompt) -> list[Sentence]:
+    """Find what may be quoted: the quotes of an earlier answer, and the sentences of the context, no text twice.
 
-    Args:
-        prompt: What `read_prompt` returned.
-
-    Returns:
-        No text twice. Quotes that are in the context already, as where answers are summarised, are kept as they are.
+    Quotes in the context keep their source, as where answers are summarized.
 
     Example:
-        >>> candidates(Prompt("", "“Lists are mutable objects.” [list]"))
+        >>> find_candidates(Prompt("", "“Lists are mutable objects.” [list]"))
         [Sentence(text='Lists are mutable objects.', source='list')]
     """
-    quoted = [Sentence(*parts) for text in (prompt.earlier, prompt.context) for parts in QUOTE.findall(text)]
-    found = [*quoted, *sentences(QUOTE.sub("", prompt.context))]
+    quotes = [Sentence(*parts) for text in (prompt.earlier, prompt.context) for parts in QUOTE.findall(text)]
+    found = [*quotes, *split_sentences(QUOTE.sub("", prompt.context))]
     return list({sentence.text: sentence for sentence in reversed(found)}.values())[::-1]
 
 
-def texts_to_judge(found: Sequence[Sentence]) -> list[str]:
-    r"""Return what is scored against the question: every sentence alone, then every sentence under its source's name.
+def list_texts_to_score(found: Sequence[Sentence]) -> list[str]:
+    """Return what is scored against the question: every sentence alone, then every sentence under its source's name.
 
-    The mean of the two chose better than either: of 54 questions over the corpus whose context held an answer, the
+    The mean of the two chose better than either: of 54 questions over the corpus whose context contains an answer, the
     first quote came from a passage that answers for 42, 39 and 38.
-
-    Args:
-        found: What `candidates` returned.
-
-    Example:
-        >>> texts_to_judge([Sentence("Return the square root of x.", "math.sqrt")])
-        ['Return the square root of x.', 'math.sqrt\nReturn the square root of x.']
     """
     return [sentence.text for sentence in found] + [f"{sentence.source}\n{sentence.text}" for sentence in found]
 
 
 def compose(prompt: Prompt, found: Sequence[Sentence], logits: Sequence[float]) -> str:
-    """Answer with the best sentences, most relevant first, each in quotation marks with its source.
+    """Answer with at most three quotes, most relevant first, a line each, or say why there is none.
 
-    Args:
-        prompt: What is answered.
-        found: What may be quoted.
-        logits: Of `texts_to_judge(found)`, in that order.
-
-    Returns:
-        At most three quotes, a line each, or a sentence that says why there is none.
+    `logits` are those of `list_texts_to_score(found)`.
 
     Example:
         >>> found = [Sentence("Lists are mutable objects.", "list"), Sentence("Tuples never change.", "tuple")]
@@ -206,33 +177,20 @@ def compose(prompt: Prompt, found: Sequence[Sentence], logits: Sequence[float]) 
     return "\n".join(quotes) or NO_ANSWER
 
 
-def tokens(text: str) -> list[str]:
-    """Split a text into the tokens of this model: a word each, with the white space before it.
-
-    Example:
-        >>> tokens("Lists are mutable.")
-        ['Lists', ' are', ' mutable.']
-    """
+def tokenize(text: str) -> list[str]:
+    """Split a text into the tokens of this model: words, each with the white space before it."""
     return TOKEN.findall(text)
 
 
-def cut(answer: str, stops: Iterable[str], max_tokens: int | None) -> tuple[list[str], FinishReason]:
-    """Cut an answer where the request says.
-
-    Args:
-        answer: The whole answer.
-        stops: Texts before which it ends.
-        max_tokens: Most tokens; None for no limit.
-
-    Returns:
-        Its tokens, and why it ends there.
+def truncate_answer(answer: str, stops: Iterable[str], max_tokens: int | None) -> tuple[list[str], FinishReason]:
+    """Cut an answer before the first of `stops` and after `max_tokens`; return its tokens, and why it ends there.
 
     Example:
-        >>> cut("Lists are mutable.", [], 2)
+        >>> truncate_answer("Lists are mutable.", [], 2)
         (['Lists', ' are'], 'length')
     """
     end = min((found for stop in stops if (found := answer.find(stop)) >= 0), default=len(answer))
-    pieces = tokens(answer[:end])
-    if max_tokens is not None and len(pieces) > max_tokens:
-        return pieces[:max_tokens], "length"
-    return pieces, "stop"
+    words = tokenize(answer[:end])
+    if max_tokens is not None and len(words) > max_tokens:
+        return words[:max_tokens], "length"
+    return words, "stop"

@@ -1,8 +1,8 @@
 """The bodies of chat completions and embeddings as types, in the shape of OpenAI's API.
 
 Reference: https://platform.openai.com/docs/api-reference . `input_type` and `truncate` of embeddings are NVIDIA's
-(https://docs.nvidia.com/nim/nemo-retriever/text-embedding/latest/reference.html). Fields that change nothing here are
-taken and checked; what is asked for and cannot be done is refused.
+(https://docs.nvidia.com/nim/nemo-retriever/text-embedding/latest/reference.html). Fields without effect here are
+accepted and checked; a request for what the stand-in cannot do is refused.
 """
 
 from typing import Annotated, Literal
@@ -10,18 +10,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from nvrerank_helpers.nim_standin.asgi.whole import Whole
+from nvrerank_helpers.nim_standin.faults.specs import IntegralNumber
 from nvrerank_helpers.nim_standin.openai.extractive import FinishReason
 from nvrerank_helpers.nim_standin.server.schemas import ModelName, Text, Usage
 
 CHAT_MODEL = "stand-in/extractive-qa"
 CONTEXT_WINDOW = 16_384
-"""Most tokens of a conversation with it; its token is a word."""
+"""Most tokens of a conversation with the chat model; its token is a word."""
 
 EMBEDDING_MODEL = "stand-in/all-minilm-l6-v2"
 
 DIMENSIONS = 384
-"""Of the vectors of all-MiniLM-L6-v2."""
+"""Length of the vectors of all-MiniLM-L6-v2."""
 
 MAX_MESSAGES = 256
 """Most messages of a conversation, and parts of a message."""
@@ -30,26 +30,22 @@ MAX_MESSAGE = 200_000
 """Most characters of one message, all its parts together; the chat model reads fewer."""
 
 
-def _one_or_many(value: object) -> str:
-    return "many" if isinstance(value, list) else "one"
-
-
-def _unsupported(value: object) -> None:
+def _refuse_tools(value: object) -> None:
     if value is not None:
         raise PydanticCustomError("unsupported", "The extractive stand-in calls no tools: leave this field out")
 
 
-def _only_false(value: bool) -> bool:  # noqa: FBT001 - pydantic calls it
+def _refuse_true(value: bool) -> bool:  # noqa: FBT001 - pydantic calls it
     if value:
         raise PydanticCustomError("unsupported", "The extractive stand-in has no probabilities of words: leave it out")
     return value
 
 
 AnyText = Annotated[str, Field(max_length=MAX_MESSAGE)]
-OneOrMany = Discriminator(_one_or_many)
-Unsupported = Annotated[None, BeforeValidator(_unsupported)]
-Positive = Annotated[int, Field(ge=1, le=2**31 - 1), Whole]
-FalseOnly = Annotated[bool, AfterValidator(_only_false), Field(json_schema_extra={"const": False})]
+OneOrMany = Discriminator(lambda value: "many" if isinstance(value, list) else "one")
+Unsupported = Annotated[None, BeforeValidator(_refuse_tools)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1), IntegralNumber]
+FalseOnly = Annotated[bool, AfterValidator(_refuse_true), Field(json_schema_extra={"const": False})]
 
 
 class _Body(BaseModel):
@@ -63,7 +59,7 @@ class TextPart(_Body):
     text: AnyText
 
 
-def _joined_length(content: str | list[TextPart]) -> str | list[TextPart]:
+def _check_total_length(content: str | list[TextPart]) -> str | list[TextPart]:
     if not isinstance(content, str) and sum(len(part.text) + 1 for part in content) > MAX_MESSAGE + 1:
         raise PydanticCustomError("message_too_long", f"The parts of a message have at most {MAX_MESSAGE:,} characters")
     return content
@@ -77,7 +73,7 @@ class ChatMessage(_Body):
         Annotated[AnyText, Tag("one")]
         | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_MESSAGES), Tag("many")],
         OneOrMany,
-        AfterValidator(_joined_length),
+        AfterValidator(_check_total_length),
     ]
 
     @property
@@ -93,13 +89,13 @@ class TextFormat(_Body):
 
 
 class StreamOptions(_Body):
-    """What a stream tells besides the answer."""
+    """What a stream contains besides the answer."""
 
     include_usage: bool | None = None
 
 
 class ChatRequest(_Body):
-    """Body of a request for an answer; sampling has nothing to choose from here, so its settings change nothing."""
+    """Body of a request for an answer; the model doesn't sample, so the sampling settings have no effect."""
 
     model: Annotated[ModelName, Field(examples=[CHAT_MODEL])]
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -111,12 +107,12 @@ class ChatRequest(_Body):
         Annotated[Annotated[Text, Tag("one")] | Annotated[list[Text], Field(max_length=4), Tag("many")], OneOrMany]
         | None
     ) = None
-    n: Annotated[int, Field(ge=1, le=1), Whole] | None = None
+    n: Annotated[int, Field(ge=1, le=1), IntegralNumber] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), Whole] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), IntegralNumber] | None = None
     logprobs: FalseOnly | None = None
     response_format: TextFormat | None = None
     tools: Unsupported = None
@@ -134,7 +130,7 @@ class TokenUsage(Usage):
     completion_tokens: int
 
 
-class Answer(BaseModel):
+class AssistantMessage(BaseModel):
     """The message that answers."""
 
     role: Literal["assistant"] = "assistant"
@@ -145,13 +141,13 @@ class Choice(BaseModel):
     """The one answer."""
 
     index: Literal[0] = 0
-    message: Answer
+    message: AssistantMessage
     finish_reason: FinishReason
     logprobs: None = None
 
 
 class ChatCompletion(BaseModel):
-    """A whole answer."""
+    """A complete answer."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -162,7 +158,7 @@ class ChatCompletion(BaseModel):
 
 
 class EmbeddingRequest(_Body):
-    """Body of a request for vectors; the model is symmetric, so `input_type` changes nothing."""
+    """Body of a request for vectors; the model is symmetric, so `input_type` has no effect."""
 
     model: Annotated[ModelName, Field(examples=[EMBEDDING_MODEL])]
     input: Annotated[
@@ -172,7 +168,7 @@ class EmbeddingRequest(_Body):
     input_type: Literal["query", "passage"] | None = None
     truncate: Literal["NONE", "END"] | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=DIMENSIONS, le=DIMENSIONS), Whole] | None = None
+    dimensions: Annotated[int, Field(ge=DIMENSIONS, le=DIMENSIONS), IntegralNumber] | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -180,7 +176,7 @@ class EmbeddingRequest(_Body):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
-class Embedding(BaseModel):
+class EmbeddingEntry(BaseModel):
     """The unit vector of one text: numbers, or the base64 of their bytes as little-endian float32."""
 
     object: Literal["embedding"] = "embedding"
@@ -192,6 +188,6 @@ class EmbeddingResponse(BaseModel):
     """The vectors, in the order of the texts."""
 
     object: Literal["list"] = "list"
-    data: list[Embedding]
+    data: list[EmbeddingEntry]
     model: str
     usage: Usage

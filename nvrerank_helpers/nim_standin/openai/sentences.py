@@ -1,7 +1,7 @@
-"""Takes a text apart into passages, and each passage into sentences that can be quoted: pure functions.
+"""Splits a text into passages, and each passage into sentences that can be quoted: pure functions.
 
-Made for prose and for docstrings, with their signatures, lists and doctests. Every pattern reads a text in a time that
-is proportional to its length.
+Made for prose and for docstrings, with their signatures, lists and doctests. Every pattern takes time proportional to
+the length of the text.
 """
 
 import re
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from itertools import dropwhile, pairwise, takewhile
 
 MIN_WORDS = 4
-"""A quote has at least so many words; fewer are headings and labels."""
+"""Fewest words of a quote; headings and labels have fewer."""
 
 MAX_CHARACTERS = 600
-"""A quote has at most so many characters; a longer run without a sentence's end is a table or a listing."""
+"""Most characters of a quote; a longer run without the end of a sentence is a table or a listing."""
 
 NAMES = ("name", "title")
 """Metadata that names a passage."""
 
 PLACES = ("file_name", "file_path", "source", "url", "id")
-"""Metadata that tells where a passage is from; its title line tells more."""
+"""Metadata that says where a passage is from; its title line says more."""
 
 ABBREVIATIONS = ("e.g.", "i.e.", "etc.", "vs.", "cf.", "resp.", "approx.", "fig.", "mr.", "mrs.", "ms.", "dr.", "no.")
 
@@ -35,12 +35,7 @@ WORD = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Sentence:
-    """A piece of a text that can be quoted.
-
-    Attributes:
-        text: Word for word; the line breaks of prose are closed up, those of code are kept.
-        source: The name of the passage that it is from.
-    """
+    """A quotation, and the name of its passage; prose loses its line breaks, code keeps them."""
 
     text: str
     source: str
@@ -53,42 +48,38 @@ class _Passage:
     paragraphs: list[str] = field(default_factory=list)
 
     def name(self, number: int) -> str:
-        named = [self.metadata.get(key) for key in NAMES]
-        placed = [self.metadata.get(key) for key in PLACES]
-        return next(filter(None, [*named, self.title, *placed]), None) or f"passage {number}"
+        names = [self.metadata.get(key) for key in NAMES]
+        places = [self.metadata.get(key) for key in PLACES]
+        return next(filter(None, [*names, self.title, *places]), None) or f"passage {number}"
 
 
-def sentences(text: str) -> list[Sentence]:
+def split_sentences(text: str) -> list[Sentence]:
     r"""Find what can be quoted in passages that are joined by blank lines, as LlamaIndex joins nodes.
 
     A passage begins with metadata lines (`key: value`), or with a title line: a name such as
-    `heapq.nlargest(n, iterable)` with text right under it. Where no passage of the text begins so, every paragraph is
-    a passage, with the indented ones that follow it.
+    `heapq.nlargest(n, iterable)` with text directly below. If no passage of the text begins like this, every paragraph
+    is a passage, together with the indented ones after it.
 
-    Args:
-        text: The passages.
-
-    Returns:
-        Sentences of prose, and code together with the sentence that introduces it, in the order of the text. The
-        source is the passage's `name` or `title`, else its title line, else its file or address, else its number.
+    The result has sentences of prose, and code together with the sentence that introduces it, in the order of the
+    text. The source is the passage's `name` or `title`, else its title line, else its file or address, else its number.
 
     Example:
-        >>> [sentence] = sentences("name: math.sqrt\n\nReturn the square\nroot of x.")
+        >>> [sentence] = split_sentences("name: math.sqrt\n\nReturn the square\nroot of x.")
         >>> sentence
         Sentence(text='Return the square root of x.', source='math.sqrt')
     """
     return [
         Sentence(unit, passage.name(number))
-        for number, passage in enumerate(_passages(text), 1)
-        for unit in _units(passage.paragraphs)
+        for number, passage in enumerate(_split_passages(text), 1)
+        for unit in _split_units(passage.paragraphs)
     ]
 
 
-def _passages(text: str) -> list[_Passage]:
+def _split_passages(text: str) -> list[_Passage]:
     found: list[_Passage] = []
     for paragraph in filter(str.strip, BLANK_LINES.split(text.strip("\n"))):
-        metadata, rest = _metadata(paragraph)
-        title, rest = _title(rest)
+        metadata, rest = _take_metadata(paragraph)
+        title, rest = _take_title(rest)
         awaits_title = bool(found) and not found[-1].title and not found[-1].paragraphs
         if metadata or not found or (title and not awaits_title):
             found.append(_Passage(metadata))
@@ -97,10 +88,10 @@ def _passages(text: str) -> list[_Passage]:
             found[-1].paragraphs.append(rest)
     if any(passage.metadata or passage.title for passage in found):
         return found
-    return _one_a_paragraph(paragraph for passage in found for paragraph in passage.paragraphs)
+    return _split_paragraphs(paragraph for passage in found for paragraph in passage.paragraphs)
 
 
-def _one_a_paragraph(paragraphs: Iterable[str]) -> list[_Passage]:
+def _split_paragraphs(paragraphs: Iterable[str]) -> list[_Passage]:
     found: list[_Passage] = []
     for paragraph in paragraphs:
         if found and paragraph.startswith((" ", "\t")):
@@ -110,8 +101,8 @@ def _one_a_paragraph(paragraphs: Iterable[str]) -> list[_Passage]:
     return found
 
 
-def _metadata(paragraph: str) -> tuple[dict[str, str], str]:
-    """Take the metadata lines off; a line of that form elsewhere, such as `Note: …`, is text."""
+def _take_metadata(paragraph: str) -> tuple[dict[str, str], str]:
+    """Separate the metadata lines from the rest; elsewhere a line of that form, such as `Note: …`, is text."""
     lines = paragraph.split("\n")
     matches = [match for match in takewhile(bool, map(METADATA.fullmatch, lines)) if match]
     metadata = {match[1].lower(): match[2].strip() for match in matches}
@@ -120,8 +111,8 @@ def _metadata(paragraph: str) -> tuple[dict[str, str], str]:
     return {}, paragraph
 
 
-def _title(paragraph: str) -> tuple[str, str]:
-    """Take the title line off; terms with their definition, headings and lists of signatures have none."""
+def _take_title(paragraph: str) -> tuple[str, str]:
+    """Separate the title line; terms with their definition, headings and lists of signatures have none."""
     first, _, rest = paragraph.partition("\n")
     second = rest.partition("\n")[0]
     match, following = TITLE.fullmatch(first), TITLE.fullmatch(second)
@@ -133,38 +124,38 @@ def _title(paragraph: str) -> tuple[str, str]:
     return match[1], rest
 
 
-def _units(paragraphs: list[str]) -> Iterator[str]:
-    """Split the paragraphs of one passage; a sentence that ends in a colon goes with the code that it introduces."""
+def _split_units(paragraphs: list[str]) -> Iterator[str]:
+    """Split the paragraphs of one passage; a sentence that ends in a colon stays with the code that it introduces."""
     lead: list[str] = []
     indent = 0
     for paragraph in paragraphs:
-        for is_code, part in _parts(paragraph, indent if lead else None):
+        for is_code, part in _split_parts(paragraph, indent if lead else None):
             if is_code:
                 if lead:
                     lead.append(part)
                 continue
-            yield from _illustrated(lead)
-            *units, last = _split(part)
-            lead, indent = [last] if last.endswith(":") else [], _indent(part)
+            yield from _join_with_code(lead)
+            *units, last = _split_prose(part)
+            lead, indent = [last] if last.endswith(":") else [], _measure_indent(part)
             yield from filter(_is_readable, units if lead else [*units, last])
-    yield from _illustrated(lead)
+    yield from _join_with_code(lead)
 
 
-def _illustrated(lead: Sequence[str]) -> list[str]:
-    """Keep a sentence with its code; one whose code did not come is nothing by itself."""
+def _join_with_code(lead: Sequence[str]) -> list[str]:
+    """Join a sentence with its code; without any code it is dropped."""
     unit = "\n".join(lead)
     return [unit] if len(lead) > 1 and _is_readable(unit) else []
 
 
-def _parts(paragraph: str, indent: int | None) -> Iterator[tuple[bool, str]]:
-    """Cut a paragraph into prose, items of a list, and code (marked True).
+def _split_parts(paragraph: str, indent: int | None) -> Iterator[tuple[bool, str]]:
+    """Split a paragraph into prose, items of a list, and code (marked True).
 
-    Behind a sentence that introduces code, with `indent` before it, a paragraph that is indented further is code.
+    After a sentence that introduces code and has `indent`, a paragraph that is indented further is code.
     """
     lines = paragraph.split("\n")
     if indent is None:
         lines = list(dropwhile(SIGNATURE.fullmatch, lines))
-    elif _indent(paragraph) > indent and not any(map(ITEM.match, lines)):
+    elif _measure_indent(paragraph) > indent and not any(map(ITEM.match, lines)):
         yield True, paragraph
         return
     prose = list(takewhile(lambda line: not line.lstrip().startswith(">>>"), lines))
@@ -175,11 +166,11 @@ def _parts(paragraph: str, indent: int | None) -> Iterator[tuple[bool, str]]:
         yield True, "\n".join(code)
 
 
-def _indent(paragraph: str) -> int:
+def _measure_indent(paragraph: str) -> int:
     return min(len(line) - len(line.lstrip()) for line in paragraph.split("\n"))
 
 
-def _split(prose: str) -> list[str]:
+def _split_prose(prose: str) -> list[str]:
     text = " ".join(ITEM.sub("", prose, count=1).split()) if ITEM.match(prose) else " ".join(prose.split())
     ends = [match.end() for match in SENTENCE_END.finditer(text)]
     ends = [end for end in ends if not text[max(0, end - 10) : end].rstrip().lower().endswith(ABBREVIATIONS)]

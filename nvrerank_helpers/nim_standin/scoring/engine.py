@@ -1,34 +1,39 @@
-"""The engine: one thread that gathers what waits and has a scorer work it off, round after round.
+"""Runs queued requests on a scorer.
 
-Jobs that arrive within a short window are scored together, as the dynamic batching of a NIM's Triton server does.
+Each request is cut into small chunks, and a pool of threads works the chunks off. The threads take one chunk of each
+open request in turn, so a small request doesn't wait for all chunks of a huge one.
 """
 
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.minilm import UnfinishedError
-from nvrerank_helpers.nim_standin.scoring.batching import Embedding, Ranking, Scored, Ticket, form_round
 from nvrerank_helpers.nim_standin.scoring.jobs import (
     EmbeddingsUnavailableError,
     InputTooLongError,
     Job,
-    Result,
     ScoreError,
     Scorer,
+    ScoreResult,
     Scores,
 )
 
+TEXT_OVERHEAD = 64
+"""Characters that a text counts for in addition to its own. Even an empty text costs time."""
+
 logger = logging.getLogger("nvrerank_helpers.nim_standin")
 
-Parts = list[tuple[Ticket, slice]]
+Answered = tuple[list[Any], float, float]
+"""The results of a request's chunks, the seconds that it waited, and the seconds that it took."""
 
 
 class EngineStoppedError(RuntimeError):
@@ -39,20 +44,57 @@ class QueueFullError(RuntimeError):
     """As many requests wait as may wait."""
 
 
+class QueuedRequest:
+    """A request, cut into chunks as threads become free. `run` computes the result of a chunk of its texts."""
+
+    def __init__(self, texts: Sequence[str], run: Callable[[Scorer, slice], Any]) -> None:
+        self.answer: Future[Answered] = Future()
+        self.run = run
+        self.begun = False
+        self._texts = texts
+        self._taken = 0
+        self._running = 0
+        self._results: dict[int, Any] = {}
+        self._arrived = self._began = time.perf_counter()
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether every text is in a chunk."""
+        return self.begun and self._taken >= len(self._texts)
+
+    def take_chunk(self, characters: int) -> slice:
+        """Take the next texts: at least one if any is left, and more while there are characters left."""
+        if not self.begun:
+            self.begun, self._began = True, time.perf_counter()
+        start = self._taken
+        while self._taken < len(self._texts) and characters > 0:
+            characters -= len(self._texts[self._taken]) + TEXT_OVERHEAD
+            self._taken += 1
+        self._running += 1
+        return slice(start, self._taken)
+
+    def finish_chunk(self, chunk: slice, result: Any) -> Answered | None:
+        """Note the result of a chunk, and return all results after the last one."""
+        self._results[chunk.start] = result
+        self._running -= 1
+        if self._running or not self.all_taken:
+            return None
+        ordered = [self._results[start] for start in sorted(self._results)]
+        return ordered, self._began - self._arrived, time.perf_counter() - self._began
+
+
 class Engine:
-    """Has a scorer work off what waits, in a thread of its own.
+    """Runs requests on a scorer, in threads.
 
     Args:
-        load: Gives the scorer; it runs in the engine's thread.
-        load_seconds: Time that loading takes longer than it must, to show what a client sees meanwhile.
-        window_seconds: How long the first job waits for others when there was nothing to do.
+        load: Returns the scorer. It runs in a thread, too.
+        load_seconds: How much longer than necessary loading takes, to show what a client sees meanwhile.
 
     Attributes:
-        loaded: The scorer once it is loaded, or why it could not be; never done if the engine is closed before.
+        loaded: The scorer once it is loaded, or why it could not be. Never done if the engine is closed first.
 
     Example:
-        >>> from nvrerank_helpers.nim_standin.scoring.jobs import Job
-        >>> from nvrerank_helpers.nim_standin.scoring.late_interaction import RelevanceModel
+        >>> from nvrerank_helpers.nim_standin import RelevanceModel
         >>> engine = Engine(RelevanceModel.load)
         >>> engine.start()
         >>> asyncio.run(engine.score(Job("sort a list", ["Return a sorted list."]))).scores.tokens.tolist()
@@ -60,180 +102,144 @@ class Engine:
         >>> engine.close()
     """
 
-    def __init__(self, load: Callable[[], Scorer], *, load_seconds: float = 0, window_seconds: float = 0.002) -> None:
+    def __init__(self, load: Callable[[], Scorer], *, load_seconds: float = 0) -> None:
         self.loaded: Future[Scorer] = Future()
         self._load = load
         self._load_seconds = load_seconds
-        self._window_seconds = window_seconds
-        self._queue: deque[Ticket] = deque()
-        self._in_work: Parts = []
+        self._open: deque[QueuedRequest] = deque()
+        self._unanswered: set[QueuedRequest] = set()
         self._why_stopped: str | None = None
         self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to load; `loaded` tells when that is done."""
-        self._thread.start()
+        """Begin to load, and answer once that is done."""
+        threading.Thread(target=self._load_and_serve, name="engine", daemon=True).start()
 
     def close(self) -> None:
-        """Stop without waiting; every open request gets an `EngineStoppedError`. Closing twice does no harm."""
+        """Stop without waiting. Every open request gets an `EngineStoppedError`. Closing twice does no harm."""
         self._stop("The engine was closed.")
 
+    @property
     def trouble(self) -> str | None:
-        """Say why nothing can be scored now; None when all is well."""
+        """Why nothing can be scored now; None when all is well."""
         if self._why_stopped:
             return self._why_stopped
         return None if self.loaded.done() else "The model is still loading."
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a round."""
-        return len(self._queue)
+        """Number of requests of which no chunk has begun."""
+        with self._changed:
+            return sum(not request.begun for request in self._open)
 
-    async def score(self, job: Job, queue_limit: int | None = None) -> Scored:
-        """Score a job; cancelling this drops what is not scored yet.
+    async def score(self, job: Job, queue_limit: int | None = None) -> ScoreResult:
+        """Score a job, unless `queue_limit` requests wait already. Cancelling this drops what has not begun."""
 
-        Args:
-            job: What to judge.
-            queue_limit: Most requests that may wait already; None for any number.
+        def run(scorer: Scorer, chunk: slice) -> Scores:
+            scores = scorer.score(replace(job, passages=job.passages[chunk]))
+            if np.isnan(scores.raw).any():
+                raise ScoreError(chunk.start + int(np.isnan(scores.raw).argmax()))
+            return scores
 
-        Returns:
-            The scores, and how long they took.
-
-        Raises:
-            InputTooLongError: A pair is longer than the job allows, and may not be cut.
-            ScoreError: The scorer gave a passage no number.
-            QueueFullError: Too many requests wait.
-            EngineStoppedError: The engine was closed, could not load its scorer, or crashed.
-        """
-        scored: Scored = await self._answer(Ranking(job), queue_limit)
-        return scored
+        parts, waited, taken = await self._answer(QueuedRequest(job.passages, run), queue_limit)
+        raw = np.concatenate([scores.raw for scores in parts])
+        tokens = np.concatenate([scores.tokens for scores in parts])
+        return ScoreResult(replace(parts[0], raw=raw, tokens=tokens), waited, taken)
 
     async def embed(self, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.float32], int]:
-        """Turn texts into unit vectors; they wait in the same queue.
+        """Return the unit vectors of texts, shape (texts, dimensions), and the number of all tokens."""
+        request = QueuedRequest(texts, lambda scorer, chunk: scorer.embed(texts[chunk], max_tokens))
+        parts, _, _ = await self._answer(request)
+        return np.concatenate([vectors for vectors, _ in parts]), sum(tokens for _, tokens in parts)
 
-        Args:
-            texts: What to embed.
-            max_tokens: Limit of one text, special tokens included.
-
-        Returns:
-            The vectors, shape (texts, dimensions), and the number of all tokens.
-
-        Raises:
-            EmbeddingsUnavailableError: The scorer has no vectors.
-            InputTooLongError: A text is longer than `max_tokens`.
-            EngineStoppedError: The engine was closed, could not load its scorer, or crashed.
-        """
-        embedded: tuple[NDArray[np.float32], int] = await self._answer(Embedding(texts, max_tokens))
-        return embedded
-
-    async def _answer(self, ticket: Ticket, queue_limit: int | None = None) -> Any:
+    async def _answer(self, request: QueuedRequest, queue_limit: int | None = None) -> Answered:
         with self._changed:
             if self._why_stopped:
                 raise EngineStoppedError(self._why_stopped)
-            if queue_limit is not None and len(self._queue) >= queue_limit:
-                raise QueueFullError(f"The queue is full: {len(self._queue)} requests wait already")
-            self._queue.append(ticket)
-            self._changed.notify()
+            if queue_limit is not None and self.waiting >= queue_limit:
+                raise QueueFullError(f"The queue is full: {self.waiting} requests wait already")
+            self._open.append(request)
+            self._unanswered.add(request)
+            self._changed.notify_all()
         try:
-            return await asyncio.wrap_future(ticket.answer)
+            return await asyncio.wrap_future(request.answer)
         finally:
-            self._forget(ticket)
+            with self._changed:
+                self._unanswered.discard(request)
+                self._forget(request)
 
-    def _forget(self, ticket: Ticket) -> None:
-        with self._changed:
-            if ticket in self._queue:
-                self._queue.remove(ticket)
-
-    def _work(self) -> None:
-        # Everything is caught, as a panic inside the tokenizer is no `Exception`: whatever happens here, nobody may
-        # wait for an answer that never comes.
+    def _load_and_serve(self) -> None:
+        # Everything is caught, here and below, because a panic inside the tokenizer is no `Exception`: whatever
+        # happens, nobody may wait for an answer that never comes.
+        scorer = None
         try:
             scorer = self._load()
-        except BaseException as error:  # noqa: BLE001
-            self._stop(f"The model could not be loaded: {error}")
-            self.loaded.set_exception(error)
-            return
-        try:
             self._stopping.wait(self._load_seconds)
+            threads = [threading.Thread(target=self._work, args=(scorer,), daemon=True) for _ in range(scorer.threads)]
             if not self._stopping.is_set():
                 self.loaded.set_result(scorer)
-            while not self._stopping.is_set():
-                self._score(scorer, self._next_round())
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # noqa: BLE001
+            self._stop(f"The model could not be loaded: {error}")
+            if not self.loaded.done():
+                self.loaded.set_exception(error)
+        finally:
+            if scorer:
+                scorer.close()
+
+    def _work(self, scorer: Scorer) -> None:
+        try:
+            while self._work_on_chunk(scorer):
+                pass
         except BaseException as error:
             if not self._stopping.is_set():
                 logger.exception("The engine stopped")
             self._stop(f"The engine stopped: {error!r}")
-            if not self.loaded.done():
-                self.loaded.set_exception(error)
-        finally:
-            scorer.close()
+
+    def _work_on_chunk(self, scorer: Scorer) -> bool:
+        """Wait for a chunk and compute its result; return False when the engine stops."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._open or self._stopping.is_set())
+            if self._stopping.is_set():
+                return False
+            request = self._open.popleft()
+            chunk = request.take_chunk(scorer.chunk_characters)
+            if not request.all_taken:
+                self._open.append(request)
+        try:
+            result = request.run(scorer, chunk)
+        except (EmbeddingsUnavailableError, InputTooLongError, ScoreError) as error:
+            self._reply(request, error)
+            return True
+        with self._changed:
+            results = request.finish_chunk(chunk, result)
+        if results:
+            self._reply(request, results)
+        return True
+
+    def _reply(self, request: QueuedRequest, result: Any) -> None:
+        with self._changed:  # only the awaiting task may interfere, and all it does is cancel
+            self._forget(request)
+            if request.answer.done() or not request.answer.set_running_or_notify_cancel():
+                return
+            if isinstance(result, Exception):
+                request.answer.set_exception(result)
+            else:
+                request.answer.set_result(result)
+
+    def _forget(self, request: QueuedRequest) -> None:
+        if request in self._open:
+            self._open.remove(request)
 
     def _stop(self, why: str) -> None:
         with self._changed:
             self._why_stopped = self._why_stopped or why
             self._stopping.set()
-            for ticket in (*self._queue, *(ticket for ticket, _ in self._in_work)):
-                self._finish(ticket, EngineStoppedError(self._why_stopped))
-            self._queue.clear()
-            self._changed.notify()
-
-    def _next_round(self) -> Parts:
-        with self._changed:
-            self._in_work = []  # else the texts of a round stay in memory until the next one
-            idle = not self._queue
-            self._changed.wait_for(lambda: self._queue or self._stopping.is_set())
-        if idle:
-            self._stopping.wait(self._window_seconds)
-        with self._changed:
-            self._in_work = form_round(self._queue)
-            return self._in_work
-
-    def _score(self, scorer: Scorer, parts: Parts) -> None:
-        rankings = [(ticket, texts) for ticket, texts in parts if isinstance(ticket, Ranking)]
-        jobs = [ticket.part(texts) for ticket, texts in rankings]
-        if jobs:
-            for position, result in scorer.score_jobs(jobs, lambda position: rankings[position][0].gone):
-                self._deliver(*rankings[position], _checked(result, rankings[position][1]))
-        for ticket, texts in parts:
-            if isinstance(ticket, Embedding) and not ticket.gone:
-                self._deliver(ticket, texts, _embedded(scorer, ticket, texts))
-
-    def _deliver(self, ticket: Ticket, texts: slice, result: Any) -> None:
-        """Note what became of a part: answer the request after the last one, queue it again before that."""
-        if isinstance(result, UnfinishedError):
-            ticket.taken = texts.start
-        elif isinstance(result, Exception):
-            self._finish(ticket, result)
-            return
-        else:
-            ticket.done.append(result)
-            if ticket.all_taken:
-                self._finish(ticket, ticket.result())
-                return
-        with self._changed:
-            if not ticket.gone:
-                self._queue.append(ticket)
-
-    def _finish(self, ticket: Ticket, result: Any) -> None:
-        with self._changed:  # nobody but the awaiting task may answer at the same time, and it only cancels
-            if ticket.gone or not ticket.answer.set_running_or_notify_cancel():
-                return
-            if isinstance(result, Exception):
-                ticket.answer.set_exception(result)
-            else:
-                ticket.answer.set_result(result)
-
-
-def _checked(result: Result, texts: slice) -> Result | ScoreError:
-    if isinstance(result, Scores) and np.isnan(result.raw).any():
-        return ScoreError(texts.start + int(np.isnan(result.raw).argmax()))
-    return result
-
-
-def _embedded(scorer: Scorer, ticket: Embedding, texts: slice) -> Any:
-    try:
-        return scorer.embed(ticket.texts[texts], ticket.max_tokens)
-    except (EmbeddingsUnavailableError, InputTooLongError, UnfinishedError) as error:
-        return error
+            for request in self._unanswered:
+                self._reply(request, EngineStoppedError(self._why_stopped))
+            self._open.clear()
+            self._changed.notify_all()

@@ -1,21 +1,18 @@
-"""The relevance model of the stand-in: late interaction over all-MiniLM-L6-v2.
+"""The stand-in's relevance model: late interaction over all-MiniLM-L6-v2.
 
 The raw score of a passage is the cosine of the mean vectors of query and passage, plus the weighted mean over
 the query's tokens of each one's best cosine with a token of the passage (MaxSim: Khattab and Zaharia, ColBERT,
 SIGIR 2020). A line maps it to a logit. The score of a passage is bit for bit the same whatever else is scored.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nvrerank_helpers.minilm import Encoded, Key, Pending, TextEncoder, UnfinishedError
-from nvrerank_helpers.nim_standin.profiles import MAX_TOKENS, Truncate
-from nvrerank_helpers.nim_standin.scoring.jobs import InputTooLongError, Job, Result, Scores
+from nvrerank_helpers.minilm import EncodedText, TextEncoder, count_cores
+from nvrerank_helpers.nim_standin.scoring.jobs import EXACT_UP_TO, InputTooLongError, Job, Scores
 
 LOGIT_SLOPE, LOGIT_INTERCEPT = 5.9, -8.7
 """logit = slope * raw + intercept, fitted on the development questions by `tools.notebook_tool.questions fit`."""
@@ -38,184 +35,104 @@ PAIR_SPECIALS = 3
 """Special tokens of a pair: [CLS] query [SEP] passage [SEP]."""
 
 TEXT_SPECIALS = 2
-"""Special tokens of a text alone: [CLS] text [SEP]."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A job, and its texts as far as they are encoded."""
-
-    job: Job
-    question: Encoded | Pending
-    passages: Mapping[str, Encoded | Pending]
-
-    @property
-    def pending(self) -> list[Pending]:
-        """The texts that still have to be encoded."""
-        return [text for text in (self.question, *self.passages.values()) if isinstance(text, Pending)]
+"""Special tokens of a single text: [CLS] text [SEP]."""
 
 
 class RelevanceModel:
-    """Scores passages against a query, each one on its own; a `Scorer` for the engine.
+    """Scores each passage on its own against a query. Several threads may use it at once.
 
     Example:
-        >>> model = RelevanceModel.load()
-        >>> scores = model.score("how to sort a list", ["Return a new sorted list.", "Open a file."])
+        >>> from nvrerank_helpers.nim_standin import Job, RelevanceModel
+        >>> model = RelevanceModel.load(threads=1)
+        >>> scores = model.score(Job("how to sort a list", ["Return a new sorted list.", "Open a file."]))
         >>> bool(scores.logits[0] > scores.logits[1])
         True
     """
 
-    def __init__(self, encoder: TextEncoder) -> None:
+    chunk_characters = 1_000
+    """About 20 ms of work, so that the threads finish a request at nearly the same time."""
+
+    def __init__(self, encoder: TextEncoder, threads: int) -> None:
+        self.threads = threads
         self._encoder = encoder
-        self._token_weights = np.array([_token_weight(token) for token in encoder.vocabulary], dtype=np.float32)
+        self._token_weights = np.array([_weigh_token(token) for token in encoder.vocabulary], dtype=np.float32)
 
     @classmethod
-    def load(cls, threads: int | None = None, cache_mb: int = 256) -> Self:
-        """Load the model from the installed weights; about a third of a second.
+    def load(cls, threads: int | None = None, cache_mb: int = 256, *, keep: bool = False) -> Self:
+        """Load the model from the installed weights, which takes about a third of a second.
 
         Args:
-            threads: Texts encoded at the same time, each on one core; None takes the cores that this process may use.
-            cache_mb: Memory for the vectors of texts seen before, in MiB.
+            threads: How many threads may score at the same time, each on one core; None for one per core.
+            cache_mb: Memory for the vectors of known texts, in MiB.
+            keep: Whether to keep vectors between runs in the user's cache folder.
 
         Returns:
-            A model ready to score.
+            A model that is ready to score.
 
         Raises:
             WeightsError: The weights are not installed, or are not the official ones.
         """
-        return cls(TextEncoder.load(threads, cache_mb))
+        threads = threads or count_cores()
+        return cls(TextEncoder.load(threads, cache_mb, keep=keep), threads)
 
-    def score(
-        self, query: str, passages: Sequence[str], *, max_tokens: int = MAX_TOKENS, truncate: Truncate = "END"
-    ) -> Scores:
-        """Score every passage against the query.
-
-        Args:
-            query: The question.
-            passages: The texts to judge.
-            max_tokens: Limit for a query with one passage, special tokens included.
-            truncate: With "END" an over-long pair is cut from the right; with "NONE" it is an error.
-
-        Returns:
-            Raw scores, logits and token counts, in the order of `passages`.
+    def score(self, job: Job) -> Scores:
+        """Score every passage of a job.
 
         Raises:
-            InputTooLongError: A pair is longer than `max_tokens` and `truncate` is "NONE"; nothing was scored.
+            InputTooLongError: A pair is longer than the job allows and must not be cut. Nothing was scored.
         """
-        result: Result = UnfinishedError()
-        while isinstance(result, UnfinishedError):
-            [(_, result)] = self.score_jobs([Job(query, passages, max_tokens, truncate)])
-        if isinstance(result, InputTooLongError):
-            raise result
-        return result
-
-    def score_jobs(
-        self, jobs: Sequence[Job], gone: Callable[[int], bool] = lambda _: False
-    ) -> Iterator[tuple[int, Result]]:
-        """Score several jobs together; a text that several of them need is encoded once.
-
-        Args:
-            jobs: What to judge.
-            gone: Whether nobody waits for the job at this position any more.
-
-        Yields:
-            The position of a job and its result, as soon as that job is complete. Jobs that are gone are left out.
-        """
-        plans: dict[int, Plan] = {}
-        for position, job in enumerate(jobs):
-            try:
-                if not gone(position):
-                    plans[position] = self._plan(job)
-            except (InputTooLongError, UnfinishedError) as error:
-                yield position, error
-        pending = {text.key: text for plan in plans.values() for text in plan.pending}
-        wanted: defaultdict[Key, set[int]] = defaultdict(set)
-        for position, plan in plans.items():
-            for text in plan.pending:
-                wanted[text.key].add(position)
-        missing = Counter(position for positions in wanted.values() for position in positions)
-        yield from ((position, self._judge(plan, {})) for position, plan in plans.items() if not missing[position])
-        encoded: dict[Key, Encoded] = {}
-        for key, result in self._encoder.encode_all(pending.values(), lambda key: all(map(gone, wanted[key]))):
-            encoded[key] = result
-            missing.subtract(wanted[key])
-            for position in wanted[key]:
-                if not missing[position] and not gone(position):
-                    yield position, self._judge(plans[position], encoded)
-
-    def embed(self, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.float32], int]:
-        """Turn texts into unit vectors: the mean over a text's tokens, and over its windows if it has several.
-
-        Args:
-            texts: What to embed.
-            max_tokens: Limit of one text, special tokens included.
-
-        Returns:
-            The vectors, shape (texts, 384), and the number of all tokens, specials included.
-
-        Raises:
-            InputTooLongError: A text is longer than `max_tokens`.
-            UnfinishedError: A text is so long that this takes several calls; the next one goes on.
-        """
-        found = self._encoder.find(texts, max_tokens - TEXT_SPECIALS)
-        for text, known in found.items():
-            if not known.whole:
-                raise InputTooLongError(self._encoder.count(text) + TEXT_SPECIALS, max_tokens)
-        pending = {text.key: text for text in found.values() if isinstance(text, Pending)}
-        encoded = dict(self._encoder.encode_all(pending.values()))
-        means = {text: _mean(_finished(known, encoded)) for text, known in found.items()}
-        tokens = sum(len(found[text].ids) + TEXT_SPECIALS for text in texts)
-        return np.array([means[text] for text in texts], dtype=np.float32), tokens
-
-    def close(self) -> None:
-        """Give up the texts that wait to be encoded."""
-        self._encoder.close()
-
-    def _plan(self, job: Job) -> Plan:
-        question = self._encoder.find([job.query], job.max_tokens - PAIR_SPECIALS)[job.query]
-        passages = self._encoder.find(job.passages, job.max_tokens - PAIR_SPECIALS - len(question.ids))
+        found_query = self._encoder.find(job.query, job.max_tokens - PAIR_SPECIALS)
+        room = job.max_tokens - PAIR_SPECIALS - len(found_query.tokens.ids)
+        found = [self._encoder.find(text, room) for text in job.passages]
         if job.truncate == "NONE":
-            for text, known in passages.items():
-                if not (question.whole and known.whole):
-                    length = self._encoder.count(job.query) + self._encoder.count(text) + PAIR_SPECIALS
-                    raise InputTooLongError(length, job.max_tokens)
-        return Plan(job, question, passages)
-
-    def _judge(self, plan: Plan, encoded: Mapping[Key, Encoded]) -> Scores:
-        question = _finished(plan.question, encoded)
-        asked, weights = question.vectors.astype(np.float32).T, self._token_weights[question.ids]
-        raw = {
-            text: _raw_score(question, asked, weights, _finished(known, encoded))
-            for text, known in plan.passages.items()
-        }
-        tokens = {text: len(question.ids) + len(known.ids) + PAIR_SPECIALS for text, known in plan.passages.items()}
+            for text, passage in zip(job.passages, found, strict=True):
+                if not (found_query.tokens.whole and passage.tokens.whole):
+                    raise self._build_error((job.query, text), PAIR_SPECIALS, job.max_tokens)
+        passages = [self._encoder.encode(passage) for passage in found]
+        query = self._encoder.encode(found_query)  # last: another thread may have encoded it meanwhile
+        asked, weights = query.vectors.astype(np.float32).T, self._token_weights[query.tokens.ids]
         return Scores(
-            np.array([raw[text] for text in plan.job.passages], dtype=np.float32),
-            np.array([tokens[text] for text in plan.job.passages], dtype=np.int64),
+            np.array([_score_passage(query, asked, weights, passage) for passage in passages], dtype=np.float32),
+            np.array([_count_pair(query, passage) for passage in passages], dtype=np.int64),
             LOGIT_SLOPE,
             LOGIT_INTERCEPT,
         )
 
+    def embed(self, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.float32], int]:
+        """Return the unit vectors of texts, shape (texts, 384), and the number of all tokens with special tokens."""
+        found = [self._encoder.find(text, max_tokens - TEXT_SPECIALS) for text in texts]
+        for text, known in zip(texts, found, strict=True):
+            if not known.tokens.whole:
+                raise self._build_error((text,), TEXT_SPECIALS, max_tokens)
+        encoded = [self._encoder.encode(text) for text in found]
+        tokens = sum(len(text.tokens.ids) + TEXT_SPECIALS for text in encoded)
+        return np.array([text.mean for text in encoded], dtype=np.float32), tokens
 
-def _finished(text: Encoded | Pending, encoded: Mapping[Key, Encoded]) -> Encoded:
-    return encoded[text.key] if isinstance(text, Pending) else text
+    def close(self) -> None:
+        """Finish writing the vectors that are kept between runs."""
+        self._encoder.close()
+
+    def _build_error(self, texts: Sequence[str], specials: int, limit: int) -> InputTooLongError:
+        most = EXACT_UP_TO * limit
+        return InputTooLongError(sum(self._encoder.count(text, most) for text in texts) + specials, limit)
 
 
-def _mean(text: Encoded) -> NDArray[np.float32]:
-    mean: NDArray[np.float32] = text.vectors[: text.windows].astype(np.float32).mean(axis=0)
-    return mean / np.linalg.norm(mean)
+def _count_pair(query: EncodedText, passage: EncodedText) -> int:
+    return len(query.tokens.ids) + len(passage.tokens.ids) + PAIR_SPECIALS
 
 
-def _raw_score(question: Encoded, asked: NDArray[np.float32], weights: NDArray[np.float32], passage: Encoded) -> float:
+def _score_passage(
+    query: EncodedText, asked: NDArray[np.float32], weights: NDArray[np.float32], passage: EncodedText
+) -> float:
     """Cosine of the mean vectors (the best pair of windows) plus weighted MaxSim over the query's tokens."""
     cosines = passage.vectors.astype(np.float32) @ asked
-    whole = cosines[: passage.windows, : question.windows].max()
-    if not len(question.ids) or not len(passage.ids):
+    whole = cosines[: passage.windows, : query.windows].max()
+    if not len(query.tokens.ids) or not len(passage.tokens.ids):
         return float(whole)
-    best = cosines[passage.windows :, question.windows :].max(axis=0)
+    best = cosines[passage.windows :, query.windows :].max(axis=0)
     return float(whole + (best * weights).sum() / weights.sum())
 
 
-def _token_weight(token: str) -> float:
+def _weigh_token(token: str) -> float:
     is_content = any(map(str.isalnum, token)) and token not in FUNCTION_WORDS
     return 1.0 if is_content else FUNCTION_WORD_WEIGHT

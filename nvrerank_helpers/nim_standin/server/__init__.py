@@ -1,1 +1,1 @@
-"""The service behind the routes: state, schemas, the catalog's gateway, admin routes, records, metrics."""
+"""The service behind the routes: its state, request types, the catalog's gateway, admin routes, records, metrics."""

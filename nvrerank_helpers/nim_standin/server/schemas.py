@@ -1,4 +1,4 @@
-"""The bodies of ranking requests and answers as types, and how a body is read."""
+"""The bodies of ranking requests and responses as types, and how a body is read."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -22,31 +22,38 @@ from nvrerank_helpers.nim_standin.profiles import (
     Truncate,
 )
 
-# A length is checked on valid Unicode only, so a lone surrogate is refused here too.
+# Pydantic checks a length on valid Unicode only, so a lone surrogate is refused here too.
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 ModelName = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
 
-MOST_PASSAGES = max([MAX_PASSAGES, *(model.passage_limit for model in CATALOG.values())])
-"""Of any model; how many a model takes is checked once it is known to be served."""
+MAX_PASSAGES_OF_ANY_MODEL = max([MAX_PASSAGES, *(model.passage_limit for model in CATALOG.values())])
+"""The limit of each model is checked once it is known to be served."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_PRESENT: dict[str, JsonValue] = {
+_REQUIRED: dict[str, JsonValue] = {
     name: {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}} for name in ("text", "image")
 }
-"""What JSON Schema can say of a rule that a validator checks."""
+"""What JSON Schema can express of `_has_content`."""
+
+_EXAMPLE: dict[str, JsonValue] = {
+    "model": DEFAULT_MODEL,
+    "query": {"text": "how to sort a list"},
+    "passages": [{"text": "Return a new sorted list."}, {"text": "Open a file."}],
+    "truncate": "END",
+}
 
 
-class Query(BaseModel):
+class RankingQuery(BaseModel):
     """The question, always text."""
 
     text: Text
 
 
-class Passage(BaseModel):
-    """What is judged: a text, the image of a page as a base64 data URL, or both."""
+class RankingPassage(BaseModel):
+    """A passage: a text, the image of a page as a base64 data URL, or both."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [_PRESENT["text"], _PRESENT["image"]]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_REQUIRED["text"], _REQUIRED["image"]]})
 
     text: Annotated[str, Field(max_length=MAX_CHARACTERS)] | None = None
     image: Annotated[Text, Field(json_schema_extra={"format": "page-image"})] | None = None
@@ -61,26 +68,15 @@ class Passage(BaseModel):
 class RankingRequest(BaseModel):
     """Body of a ranking request."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": DEFAULT_MODEL,
-                    "query": {"text": "how to sort a list"},
-                    "passages": [{"text": "Return a new sorted list."}, {"text": "Open a file."}],
-                    "truncate": "END",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     model: ModelName
-    query: Query
-    passages: Annotated[list[Passage], Field(min_length=1, max_length=MOST_PASSAGES)]
+    query: RankingQuery
+    passages: Annotated[list[RankingPassage], Field(min_length=1, max_length=MAX_PASSAGES_OF_ANY_MODEL)]
     truncate: Truncate | None = None
 
 
-class Error(BaseModel):
+class ErrorBody(BaseModel):
     """Why a request was refused."""
 
     object: Literal["error"] = "error"
@@ -88,7 +84,7 @@ class Error(BaseModel):
 
 
 class Ranking(BaseModel):
-    """One passage: its place in the request, and its raw relevance."""
+    """One passage: its position in the request, and its raw relevance."""
 
     index: int
     logit: float
@@ -108,50 +104,32 @@ class RankingResponse(BaseModel):
     usage: Usage
 
 
-async def read(request: Request, model: type[Model], *, strict: bool = False) -> Model:
-    """Read and check a request's body.
+async def parse_body(request: Request, model: type[Model], *, strict: bool = False) -> Model:
+    """Read and check a request's body; `strict` refuses unknown fields.
 
-    Args:
-        request: With its body unread.
-        model: The type of the body.
-        strict: Refuse fields that the type does not have.
-
-    Returns:
-        The checked body.
-
-    Raises:
-        RefusalError: It is too large, not called JSON, not JSON, or not of the type. The reason may tell names of
-            fields, and whoever calls this that of a model; never a value.
+    A `RefusalError` may repeat names of fields, but never a value.
     """
-    content = await whole_body(request, MAX_BODY_BYTES)
+    content = await read_bytes(request, MAX_BODY_BYTES)
     if "json" not in request.headers.get("content-type", ""):
         raise RefusalError(Reason.INVALID, "Send the body as JSON, with Content-Type: application/json")
-    # Where the parser runs, no other thread does: what would take it long is refused, and a thread would not help.
+    # While the parser runs, no other thread does, so a thread would not help: refuse what would take it long.
     if _has_more_values(content, MAX_VALUES):
         raise RefusalError(Reason.INVALID, f"The request body has more than {MAX_VALUES:,} values")
     try:
         return model.model_validate_json(content, extra="forbid" if strict else "ignore")
     except ValidationError as error:
-        raise invalid(model, error.errors(include_url=False, include_input=False)) from None
+        raise _build_refusal(model, error.errors(include_url=False, include_input=False)) from None
 
 
-async def whole_body(request: Request, most_bytes: int) -> bytes:
-    """Read a request's body.
-
-    Args:
-        request: With its body unread.
-        most_bytes: What it may have.
-
-    Raises:
-        RefusalError: It has more, or says that it will have more.
-    """
-    too_large = RefusalError(Reason.BODY_TOO_LARGE, f"The request body is larger than {most_bytes:,} bytes")
-    if int(request.headers.get("content-length", 0)) > most_bytes:
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """Read a request's body, or raise a `RefusalError` if it is larger or declares that it is."""
+    too_large = RefusalError(Reason.BODY_TOO_LARGE, f"The request body is larger than {max_bytes:,} bytes")
+    if int(request.headers.get("content-length", 0)) > max_bytes:
         raise too_large
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > most_bytes:
+        if len(content) > max_bytes:
             raise too_large
     return bytes(content)
 
@@ -165,53 +143,42 @@ def _has_more_values(content: bytes, limit: int) -> bool:
     return sum(map(outside.count, (b",", b"[", b"{"))) > limit
 
 
-def place_of(problem: Mapping[str, Any]) -> tuple[int | str, ...]:
-    """Return where in a body a problem is, with no name longer than `MAX_NAME`."""
+def locate(problem: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return where in a body a problem of pydantic's is, with no name longer than `MAX_NAME`."""
     return tuple(part[:MAX_NAME] if isinstance(part, str) else part for part in problem["loc"])
 
 
-def invalid(model: type[BaseModel], problems: Sequence[ErrorDetails]) -> RefusalError:
-    """Put pydantic's report in words.
-
-    Args:
-        model: The type that the body should have had.
-        problems: What was found, at least one.
-
-    Returns:
-        The refusal: its message tells the first problem, its detail lists the first 20.
-    """
+def _build_refusal(model: type[BaseModel], problems: Sequence[ErrorDetails]) -> RefusalError:
+    """Turn pydantic's report into a refusal: the message has the first problem, the detail the first 20."""
     first = problems[0]
-    place = ".".join(map(str, place_of(first)))
+    place = ".".join(map(str, locate(first)))
     unknown = first["type"] == "extra_forbidden"
     if unknown:
-        known = ", ".join(_fields(model, first["loc"][:-1]))
-        message = UNKNOWN_FIELD.format(field=place, known=known)
+        message = UNKNOWN_FIELD.format(field=place, known=", ".join(_list_fields(model, first["loc"][:-1])))
     elif first["type"] == "json_invalid":
         message = f"The request body is not valid JSON: {first['ctx']['error']}"
     else:
         message = f"{place}: {first['msg']}" if place else first["msg"]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     detail = [
-        {"type": problem["type"], "loc": place_of(problem), "msg": problem["msg"]}
-        for problem in problems[:MAX_PROBLEMS]
+        {"type": problem["type"], "loc": locate(problem), "msg": problem["msg"]} for problem in problems[:MAX_PROBLEMS]
     ]
     return RefusalError(Reason.UNKNOWN_FIELD if unknown else Reason.INVALID, message + more, detail)
 
 
-def _fields(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """Name the fields of the part of the body at `place`."""
-    parts: dict[str, type[BaseModel]] = {"query": Query, "passages": Passage}
+def _list_fields(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    parts: dict[str, type[BaseModel]] = {"query": RankingQuery, "passages": RankingPassage}
     return list((parts[str(place[0])] if place and model is RankingRequest else model).model_fields)
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Describe the body of a route that calls `read`, for the `openapi_extra` of the route."""
+def describe_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that calls `parse_body`."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def components(models: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
-    """Return the schemas that `body_of` refers to, by name."""
+def describe_schemas(models: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
+    """Return the schemas that `describe_body` refers to, by name."""
     definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )[1]

@@ -1,1 +1,1 @@
-"""Persistent stores: the hybrid retriever over LanceDB in a folder, or over PostgreSQL with pgvector."""
+"""Persistent stores for hybrid retrieval: LanceDB in a folder, or PostgreSQL with pgvector."""

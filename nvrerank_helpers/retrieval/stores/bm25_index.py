@@ -1,4 +1,4 @@
-"""The BM25 index of a store: derived from its texts, kept on disk, and told apart by what it was made from."""
+"""The BM25 index of a store: built from its texts, and cached on disk by the generation it was built from."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from uuid import uuid4
 
 import bm25s
@@ -17,15 +17,15 @@ from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 60.0  # seconds to wait for another process that keeps its index
-TOKENS = r"(?u)\b\w\w+\b"  # as LlamaIndex's BM25Retriever has it, so that both find the same
+PATIENCE = 60.0  # seconds to wait for another process that saves its index
+TOKENS = r"(?u)\b\w\w+\b"  # the pattern of LlamaIndex's BM25Retriever, so that both find the same
 
 
 class Snapshot(NamedTuple):
-    """All that a store held at one moment.
+    """All ids and texts of a store at one moment.
 
     Attributes:
-        generation: The number of that moment; it grows with every change.
+        generation: The number of that moment, which grows with every change.
         texts: Passage id to text.
     """
 
@@ -33,13 +33,13 @@ class Snapshot(NamedTuple):
     texts: dict[str, str]
 
 
-class WordIndex(NamedTuple):
+class BM25Index(NamedTuple):
     """A BM25 index in memory.
 
     Attributes:
-        generation: The generation of the store from which it was made.
-        bm25: The index, or None where no text holds a word.
-        ids: The passages in the order of the index.
+        generation: The generation of the store that it was built from.
+        bm25: The index, or None if no text contains a word.
+        ids: The passage ids in the order of the index.
     """
 
     generation: int
@@ -47,21 +47,15 @@ class WordIndex(NamedTuple):
     ids: list[str]
 
     @classmethod
-    def over(cls, snapshot: Snapshot) -> "WordIndex":
-        """Index the texts of a store, in the order of their ids.
-
-        Example:
-            >>> index = WordIndex.over(Snapshot(1, {"a": "two roads", "b": "yellow wood"}))
-            >>> [id_ for id_, score in index.search("a road", 5)]
-            ['a']
-        """
+    def build(cls, snapshot: Snapshot) -> Self:
+        """Index the texts of a store, in the order of their ids."""
         ids = sorted(snapshot.texts)
         bm25 = bm25s.BM25()
-        words = _words([snapshot.texts[id_] for id_ in ids])
-        if not any(words.ids):
+        tokens = _tokenize([snapshot.texts[id_] for id_ in ids])
+        if not any(tokens.ids):
             return cls(snapshot.generation, None, ids)
         with np.errstate(invalid="ignore"):
-            bm25.index(words, show_progress=False)
+            bm25.index(tokens, show_progress=False)
         return cls(snapshot.generation, bm25, ids)
 
     def search(self, query: str, top_k: int) -> list[tuple[str, float]]:
@@ -69,93 +63,86 @@ class WordIndex(NamedTuple):
         if self.bm25 is None:
             return []
         found, scores = self.bm25.retrieve(
-            _words([query]), k=min(top_k, len(self.ids)), show_progress=False, n_threads=0
+            _tokenize([query]), k=min(top_k, len(self.ids)), show_progress=False, n_threads=0
         )
         return [(self.ids[n], float(score)) for n, score in zip(found[0], scores[0], strict=True) if score]
 
 
-class WordFolder:
-    """Keeps the newest BM25 index of one store on disk.
+class BM25IndexCache:
+    """Saves the newest BM25 index of one store in a folder, which is made when needed.
 
-    The folder of an index is named for the generation and the libraries that made it. It is written under another name
-    and then renamed, so that a folder with that name is always whole, whenever the process that writes it is killed. A
-    name is never used twice: who reads a folder that is replaced meanwhile misses files, and never gets those of two
-    indexes, whose words are numbered differently.
-
-    Args:
-        folder: Where the indexes of this store go; made when the first one is kept.
-
-    Example:
-        >>> folder = WordFolder(Path("words"))  # doctest: +SKIP
-        >>> folder.load(7) or folder.save(WordIndex.over(snapshot))  # doctest: +SKIP
+    The folder of an index is named for the generation and the libraries that built it. It is written under another
+    name and then renamed, so it is complete even if the process is killed while writing. A name is never used twice:
+    whoever reads a folder while it is replaced misses files, and never mixes those of two indexes, which number their
+    words differently.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()  # the program may go to another folder
+        self._folder = folder.absolute()  # the program may change its working directory
 
-    def load(self, generation: int) -> WordIndex | None:
-        """Return the index of a generation, or None where there is none or where it is damaged."""
-        for path in self._folder.glob(f"{_name(generation)}-*"):
+    def load(self, generation: int) -> BM25Index | None:
+        """Return the index of a generation, or None if there is none or it is damaged."""
+        for path in self._folder.glob(f"{_make_name(generation)}-*"):
             try:
-                return _read(path, generation)
-            except FileNotFoundError:  # replaced by another process at this moment
+                return _read_index(path, generation)
+            except FileNotFoundError:  # another process is replacing it
                 continue
             except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-                logger.warning("The BM25 index %s is damaged (%s) and is made again.", path, error)
+                logger.warning("The BM25 index %s is damaged (%s) and is rebuilt.", path, error)
         return None
 
-    def save(self, index: WordIndex) -> None:
-        """Put an index in the place of all older ones; one without words is not kept, being made in no time.
+    def save(self, index: BM25Index) -> None:
+        """Replace all older indexes by this one; an index without words is not saved, because it is built at once.
 
-        Where nothing can be written, a warning says so: an index in memory serves as well.
+        If the folder cannot be written, only a warning says so: the index in memory works as well.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder / "lock", timeout=PATIENCE):
                 self._replace(index)
-        except OSError as error:  # which filelock's Timeout is, too
-            logger.warning("The BM25 index cannot be kept in %s (%s): it will be made again.", self._folder, error)
+        except OSError as error:  # filelock's Timeout is one too
+            logger.warning("The BM25 index cannot be saved in %s (%s): it will be rebuilt.", self._folder, error)
 
-    def _replace(self, index: WordIndex) -> None:
-        kept = [folder for folder in self._folder.iterdir() if folder.is_dir()]
-        if any(_generation(folder) > index.generation for folder in kept) or self.load(index.generation):
+    def _replace(self, index: BM25Index) -> None:
+        existing = [folder for folder in self._folder.iterdir() if folder.is_dir()]
+        if any(_parse_generation(folder) > index.generation for folder in existing) or self.load(index.generation):
             return
         if index.bm25 is not None:
-            name = f"{_name(index.generation)}-{uuid4().hex}"
-            new = self._folder / f"unfinished-{name}"
-            index.bm25.save(new, corpus=index.ids, show_progress=False)
-            for file in new.iterdir():
-                _to_disk(file)
-            new.rename(self._folder / name)
-        for old in kept:
+            name = f"{_make_name(index.generation)}-{uuid4().hex}"
+            unfinished = self._folder / f"unfinished-{name}"
+            index.bm25.save(unfinished, corpus=index.ids, show_progress=False)
+            for file in unfinished.iterdir():
+                _flush_to_disk(file)
+            unfinished.rename(self._folder / name)
+        for old in existing:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _name(generation: int) -> str:
-    """Name what an index depends on: other versions cut, stem or store words in other ways."""
+def _make_name(generation: int) -> str:
+    """Name an index by all it depends on: other versions of the libraries split, stem or store words differently."""
     return f"generation-{generation}-bm25s-{version('bm25s')}-stemmer-{version('PyStemmer')}"
 
 
-def _generation(folder: Path) -> int:
-    named = re.match(r"generation-(\d+)-", folder.name)
-    return int(named[1]) if named else 0
+def _parse_generation(folder: Path) -> int:
+    match = re.match(r"generation-(\d+)-", folder.name)
+    return int(match[1]) if match else 0
 
 
-def _read(path: Path, generation: int) -> WordIndex:
+def _read_index(path: Path, generation: int) -> BM25Index:
     bm25 = bm25s.BM25.load(path, load_corpus=True, show_progress=False)
     rows, bm25.corpus = bm25.corpus, None
     ids = [row["text"] for row in rows]
     if len(ids) != bm25.scores["num_docs"]:
         raise ValueError(f"it has {len(ids)} ids for {bm25.scores['num_docs']} passages")
-    return WordIndex(generation, bm25, ids)
+    return BM25Index(generation, bm25, ids)
 
 
-def _to_disk(file: Path) -> None:
-    """Wait until a file is on the disk itself: after a power cut, a renamed folder must not hold empty files."""
+def _flush_to_disk(file: Path) -> None:
+    """Wait until a file is on the disk: after a power cut, a renamed folder must not contain empty files."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
 
-def _words(texts: Sequence[str]) -> bm25s.tokenization.Tokenized:
-    stemmer = Stemmer.Stemmer("english")  # one a call: it must not be used by two threads at once
+def _tokenize(texts: Sequence[str]) -> bm25s.tokenization.Tokenized:
+    stemmer = Stemmer.Stemmer("english")  # one per call, because two threads must not share it
     return bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, token_pattern=TOKENS, show_progress=False)

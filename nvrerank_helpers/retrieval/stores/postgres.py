@@ -12,45 +12,41 @@ from llama_index.core.utils import get_cache_dir
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from nvrerank_helpers.extras import extra
-from nvrerank_helpers.retrieval.stores.base import Store, StoreBusy, StoreUnavailable, refuse
+from nvrerank_helpers.retrieval.stores.base import Store, StoreBusy, StoreUnavailable
 from nvrerank_helpers.retrieval.stores.bm25_index import Snapshot
-from nvrerank_helpers.retrieval.stores.records import About, Row
+from nvrerank_helpers.retrieval.stores.records import Row, StoreMetadata
 
 CONNECT_SECONDS = 10
-MAKING = 0x6E767265  # number of the lock that those take who make a store, so that only one does
+CREATION_LOCK = 0x6E767265  # number of the advisory lock under which stores are made
 
 
 class PostgresStore(Store):
-    """A store on a PostgreSQL server with the extension pgvector, shared by as many machines as connect to it.
+    """A store on a PostgreSQL server with the extension pgvector, shared by all machines that connect to it.
 
-    SQLAlchemy and pgvector are used and not LlamaIndex's `PGVectorStore` (0.9): that one keeps an id twice, changes a
-    node by deleting and adding in two transactions, shows the password in its `repr`, and goes on after a failed
-    set-up (its `base.py`: `get_data_model`, `connection_string`, `_initialize`).
+    It uses SQLAlchemy and pgvector instead of LlamaIndex's `PGVectorStore` (0.9). That class stores an id twice,
+    changes a node by deleting and adding in two transactions, shows the password in its `repr`, and continues after a
+    failed set-up (its `base.py`: `get_data_model`, `connection_string`, `_initialize`).
 
-    A table holds the nodes, a second one, with `_about` behind its name, the generation and the embedding model. Each
-    change is one transaction and locks that second table's row, so that writers take turns. The BM25 index is a file
-    of each machine. Change the tables through this class only: whoever writes with SQL must raise `generation`.
+    One table contains the nodes. A second one, whose name ends in `_about`, contains the generation and the embedding
+    model. Each change is one transaction and locks the row of that second table, so writers take turns. Each machine
+    has its own BM25 index file. Change the tables only through this class: if you write with SQL, raise `generation`.
 
-    Queries look at every vector, exactly. For millions, give the column `vector` an HNSW index (`vector_cosine_ops`).
+    Queries compare every vector, exactly. For millions of vectors, give the column `vector` an HNSW index
+    (`vector_cosine_ops`).
 
     Args:
-        address: `postgresql://user:password@host:port/database`. What is left out comes from the environment
+        address: `postgresql://user:password@host:port/database`. Missing parts come from the environment
             (`PGPASSWORD`, `~/.pgpass` and so on), as in `psql`.
         table: Name of the table: small letters, digits and `_`, at most 50.
         embed_model: What makes the vectors; `StaticEmbedding()` by default.
-        folder: Where this machine keeps BM25 indexes; LlamaIndex's folder for caches by default.
+        folder: Where this machine keeps BM25 indexes; LlamaIndex's cache folder by default.
         patience: Seconds to wait for another writer.
 
     Raises:
         ExtraNotInstalled: The extra `postgres` is missing.
         ValueError: The address or the name of the table cannot be used.
-        StoreUnavailable: The server does not answer or refuses, has no pgvector, or the table is of another kind.
+        StoreUnavailable: The server does not answer or refuses, has no pgvector, or the table is not a store.
         WrongModel: The store was made with another embedding model.
-
-    Example:
-        >>> store = PostgresStore("postgresql://reader@db.example/texts", table="manuals")  # doctest: +SKIP
-        >>> store  # doctest: +SKIP
-        PostgresStore('postgresql://db.example/texts', table='manuals')
     """
 
     def __init__(
@@ -69,20 +65,21 @@ class PostgresStore(Store):
             raise ValueError(f"{table!r} cannot be the name of a table: use at most 50 small letters, digits and _.")
         super().__init__(embed_model)
         self.table = table
-        self._url = _url(address)
+        self._url = _parse_url(address)
         self._patience = patience
-        # Texts of readers must not stand in an error message: that is what hide_parameters is for.
+        # hide_parameters keeps texts out of error messages.
         self._engine = sa.create_engine(
             self._url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": CONNECT_SECONDS}
         )
-        now = About.new(self.embed_model)
-        self._passages, self._about = _tables(table, len(now.probe))
-        with self._connection() as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MAKING)))
+        current = StoreMetadata.create(self.embed_model)
+        self._passages, self._about = _define_tables(table, len(current.probe))
+        with self._connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATION_LOCK)))
             if not sa.inspect(connection).has_table(self._about.name):
-                self._make(connection, now)
-            about = connection.scalars(sa.select(self._about.c.about)).one()
-        self._opened(About.from_json(about), now, Path(folder or get_cache_dir()) / "nvrerank_bm25")
+                self._create_tables(connection, current)
+            recorded = connection.scalars(sa.select(self._about.c.about)).one()
+        cache = Path(folder or get_cache_dir()) / "nvrerank_bm25"
+        self._finish_opening(StoreMetadata.from_json(recorded), current, cache)
 
     def __repr__(self) -> str:
         port = f":{self._url.port}" if self._url.port else ""
@@ -92,88 +89,24 @@ class PostgresStore(Store):
         """Close the connections to the server."""
         self._engine.dispose()
 
-    def _make(self, connection: sa.Connection, now: About) -> None:
+    def _create_tables(self, connection: sa.Connection, metadata: StoreMetadata) -> None:
         if sa.inspect(connection).has_table(self.table):
-            raise StoreUnavailable(f"There is a table {self.table!r} already that is no store: choose another name.")
+            raise StoreUnavailable(f"The table {self.table!r} exists already and is not a store: choose another name.")
         if not connection.scalar(sa.text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")):
             try:
                 connection.execute(sa.text("CREATE EXTENSION vector"))
             except DBAPIError as error:
                 raise StoreUnavailable(
-                    f"The database has no pgvector ({self._said(error)}). Install it on the server, for example with "
-                    f"Debian's package postgresql-NN-pgvector, and let an administrator of this database say: "
-                    f"CREATE EXTENSION vector"
+                    f"The database has no pgvector ({self._extract_message(error)}). Install it on the server, for "
+                    f"example with Debian's package postgresql-NN-pgvector, and have an administrator of this database "
+                    f"run: CREATE EXTENSION vector"
                 ) from None
         self._passages.metadata.create_all(connection)
-        connection.execute(sa.insert(self._about).values(about=now.to_json(), generation=1))
-
-    def _insert(self, rows: Sequence[Row]) -> None:
-        with self._writing() as connection:
-            held = self._held(connection, [row.id for row in rows])
-            refuse(held, because="in the store already, use change() for them")
-            connection.execute(sa.insert(self._passages), [row._asdict() for row in rows])
-
-    def _update(self, rows: Sequence[Row]) -> None:
-        from sqlalchemy.dialects.postgresql import insert
-
-        with self._writing() as connection:
-            wanted = {row.id for row in rows}
-            refuse(wanted - self._held(connection, list(wanted)), because="not in the store, use add() for them")
-            adding = insert(self._passages)
-            new = {name: adding.excluded[name] for name in ("text", "node", "vector")}
-            connection.execute(
-                adding.on_conflict_do_update(index_elements=["id"], set_=new), [row._asdict() for row in rows]
-            )
-
-    def _remove(self, ids: Sequence[str]) -> None:
-        with self._writing() as connection:
-            refuse(set(ids) - self._held(connection, ids), because="not in the store")
-            connection.execute(sa.delete(self._passages).where(self._passages.c.id.in_(ids)))
-
-    def _generation(self) -> int:
-        with self._connection() as connection:
-            return int(connection.scalars(sa.select(self._about.c.generation)).one())
-
-    def _snapshot(self) -> Snapshot:
-        with self._connection() as connection:
-            connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-            generation = connection.scalars(sa.select(self._about.c.generation)).one()
-            rows = connection.execute(sa.select(self._passages.c.id, self._passages.c.text))
-            return Snapshot(generation, {row.id: row.text for row in rows})
-
-    def _nodes(self, ids: Sequence[str]) -> list[tuple[str, str]]:
-        query = sa.select(self._passages.c.id, self._passages.c.node).where(self._passages.c.id.in_(ids))
-        with self._connection() as connection:
-            return [(row.id, row.node) for row in connection.execute(query)]
-
-    def _nearest(self, vector: list[float], top_k: int) -> list[tuple[str, float]]:
-        distance = self._passages.c.vector.cosine_distance(vector).label("distance")
-        query = sa.select(self._passages.c.node, distance).order_by(distance).limit(top_k)
-        with self._connection() as connection:
-            return [(row.node, 1 - row.distance) for row in connection.execute(query)]
-
-    def _count(self) -> int:
-        with self._connection() as connection:
-            return connection.scalars(sa.select(sa.func.count()).select_from(self._passages)).one()
-
-    def _held(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-        return set(connection.scalars(sa.select(self._passages.c.id).where(self._passages.c.id.in_(ids))))
+        connection.execute(sa.insert(self._about).values(about=metadata.to_json(), generation=1))
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        """Open a transaction that holds the store until it ends, and count the generation up."""
-        with self._connection() as connection:
-            milliseconds = f"{max(self._patience * 1000, 1):.0f}"  # 0 would wait for ever
-            connection.execute(sa.select(sa.func.set_config("lock_timeout", milliseconds, True)))
-            # Microseconds, and not 1, 2, 3: a backup that is put back must not count to the same numbers again.
-            now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
-            counted = sa.func.greatest(self._about.c.generation + 1, now)
-            connection.execute(sa.update(self._about).values(generation=counted))
-            yield connection
-
-    @contextmanager
-    def _connection(self) -> Iterator[sa.Connection]:
-        """Open a transaction; say in our words what the server says, without the password."""
+    def _connect(self) -> Iterator[sa.Connection]:
+        """Open a transaction, and translate the server's errors without showing the password."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -181,18 +114,73 @@ class PostgresStore(Store):
             if getattr(error.orig, "pgcode", None) == "55P03":  # lock_not_available
                 raise StoreBusy(f"Another program is writing to {self}: wait until it is done, try again.") from None
             raise StoreUnavailable(
-                f"{self} cannot be used: {self._said(error)}. Look at host, port, database, user, password and rights."
+                f"{self} cannot be used: {self._extract_message(error)}. "
+                f"Look at host, port, database, user, password and rights."
             ) from None
 
-    def _said(self, error: DBAPIError) -> str:
-        said = str(error.orig).strip().partition("\n")[0]
-        return said.replace(self._url.password, "***") if self._url.password else said
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        with self._connect() as connection:
+            milliseconds = f"{max(self._patience * 1000, 1):.0f}"  # 0 would wait forever
+            connection.execute(sa.select(sa.func.set_config("lock_timeout", milliseconds, True)))
+            # Microseconds instead of 1, 2, 3: after a backup is restored, no generation may come a second time.
+            now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
+            generation = sa.func.greatest(self._about.c.generation + 1, now)
+            connection.execute(sa.update(self._about).values(generation=generation))
+            yield connection
+
+    def _find_ids(self, database: sa.Connection, ids: Sequence[str]) -> set[str]:
+        return set(database.scalars(sa.select(self._passages.c.id).where(self._passages.c.id.in_(ids))))
+
+    def _insert(self, database: sa.Connection, rows: Sequence[Row]) -> None:
+        database.execute(sa.insert(self._passages), [row._asdict() for row in rows])
+
+    def _replace(self, database: sa.Connection, rows: Sequence[Row]) -> None:
+        from sqlalchemy.dialects.postgresql import insert
+
+        statement = insert(self._passages)
+        new = {name: statement.excluded[name] for name in ("text", "node", "vector")}
+        upsert = statement.on_conflict_do_update(index_elements=["id"], set_=new)
+        database.execute(upsert, [row._asdict() for row in rows])
+
+    def _remove(self, database: sa.Connection, ids: Sequence[str]) -> None:
+        database.execute(sa.delete(self._passages).where(self._passages.c.id.in_(ids)))
+
+    def _read_generation(self) -> int:
+        with self._connect() as connection:
+            return int(connection.scalars(sa.select(self._about.c.generation)).one())
+
+    def _take_snapshot(self) -> Snapshot:
+        with self._connect() as connection:
+            connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            generation = connection.scalars(sa.select(self._about.c.generation)).one()
+            rows = connection.execute(sa.select(self._passages.c.id, self._passages.c.text))
+            return Snapshot(generation, {row.id: row.text for row in rows})
+
+    def _read_nodes(self, ids: Sequence[str]) -> list[tuple[str, str]]:
+        query = sa.select(self._passages.c.id, self._passages.c.node).where(self._passages.c.id.in_(ids))
+        with self._connect() as connection:
+            return [(row.id, row.node) for row in connection.execute(query)]
+
+    def _find_nearest(self, vector: list[float], top_k: int) -> list[tuple[str, float]]:
+        distance = self._passages.c.vector.cosine_distance(vector).label("distance")
+        query = sa.select(self._passages.c.node, distance).order_by(distance).limit(top_k)
+        with self._connect() as connection:
+            return [(row.node, 1 - row.distance) for row in connection.execute(query)]
+
+    def __len__(self) -> int:
+        with self._connect() as connection:
+            return connection.scalars(sa.select(sa.func.count()).select_from(self._passages)).one()
+
+    def _extract_message(self, error: DBAPIError) -> str:
+        message = str(error.orig).strip().partition("\n")[0]
+        return message.replace(self._url.password, "***") if self._url.password else message
 
 
-def _url(address: str) -> sa.URL:
+def _parse_url(address: str) -> sa.URL:
     try:
         url = sa.make_url(address)
-    except (ArgumentError, ValueError):  # what they say may hold a part of the password
+    except (ArgumentError, ValueError):  # their messages may contain a part of the password
         url = None
     if url is None or address.count("@") > 1:  # the end of the password would be taken for the host, and shown
         raise ValueError(
@@ -202,12 +190,12 @@ def _url(address: str) -> sa.URL:
     return url.set(drivername="postgresql+psycopg2")
 
 
-def _tables(name: str, dimension: int) -> tuple[sa.Table, sa.Table]:
+def _define_tables(name: str, dimension: int) -> tuple[sa.Table, sa.Table]:
     from pgvector.sqlalchemy import Vector
 
     metadata = sa.MetaData()
     texts: list[sa.Column[Any]] = [sa.Column(column, sa.Text, nullable=False) for column in ("text", "node")]
     key: sa.Column[Any] = sa.Column("id", sa.Text, primary_key=True)
     passages = sa.Table(name, metadata, key, *texts, sa.Column("vector", Vector(dimension), nullable=False))
-    counted = sa.Column("generation", sa.BigInteger, nullable=False)
-    return passages, sa.Table(f"{name}_about", metadata, sa.Column("about", sa.Text, nullable=False), counted)
+    generation = sa.Column("generation", sa.BigInteger, nullable=False)
+    return passages, sa.Table(f"{name}_about", metadata, sa.Column("about", sa.Text, nullable=False), generation)

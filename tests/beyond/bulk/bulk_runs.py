@@ -1,12 +1,12 @@
-"""Runs whose right result is known, and what a job made of them."""
+"""Runs with a known result, and the results of jobs."""
 
 import random
 
 import pandas as pd
 
 
-def a_run(queries=48, passages=5):
-    """Make a run: the text of each passage is a number, which the services take for its logit."""
+def make_run(queries=48, passages=5):
+    """Make a run in which the text of each passage is a number, which the services return as its logit."""
     count = queries * passages
     numbers = random.Random(6).sample(range(10_000), count)
     return pd.DataFrame(
@@ -19,18 +19,18 @@ def a_run(queries=48, passages=5):
     )
 
 
-def right(run):
+def rank_locally(run):
     """Rank a run without any service."""
     ranked = run.assign(logit=run["text"].astype(float))
     ranked["rank"] = ranked.groupby("qid")["logit"].rank(ascending=False).astype("int32")
-    return in_order(ranked)
+    return sort_results(ranked)
 
 
-def in_order(ranked):
-    """Bring results into one order, in whichever blocks they were made."""
+def sort_results(ranked):
+    """Sort results, because the blocks of a job may end in any order."""
     return ranked[["qid", "docno", "rank", "logit"]].sort_values(["qid", "rank"], ignore_index=True)
 
 
-def results(out):
+def read_results(out):
     """Read the results of a job."""
-    return in_order(pd.read_parquet(out / "ranked"))
+    return sort_results(pd.read_parquet(out / "ranked"))

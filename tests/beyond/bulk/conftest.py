@@ -1,4 +1,4 @@
-"""One Ray for all tests that do not end it, and services to ask."""
+"""One Ray for all tests that do not stop it, and a service."""
 
 import os
 import signal
@@ -6,18 +6,18 @@ import signal
 import pytest
 from number_service import KEY, NumberService
 
-from nvrerank_helpers.bulk.ray_cluster import running_ray
+from nvrerank_helpers.bulk import use_ray
 
 
 def pytest_configure(config):
-    """Let Ray warn of its own affairs: settings that it copies itself, and servers that it leaves to the kernel."""
+    """Ignore Ray's warnings about itself: settings that it copies, and processes that it leaves to the kernel."""
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:ray")
     config.addinivalue_line("filterwarnings", "ignore:subprocess .* is still running:ResourceWarning")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def interrupts_are_heard():
-    """Have the commands under test hear Ctrl-C: what runs in the background ignores it, as do those that it starts."""
+def allow_interrupts():
+    """Let Ctrl-C reach the commands under test: a job in the background ignores it, and so do its children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -25,10 +25,10 @@ def interrupts_are_heard():
 
 @pytest.fixture(scope="session")
 def ray():
-    """Have a Ray that runs, whose workers find a key in their environment."""
+    """Start a Ray whose workers find a key in their environment."""
     before = os.environ.get("NVIDIA_API_KEY")
     os.environ["NVIDIA_API_KEY"] = KEY
-    with running_ray(4):
+    with use_ray(4):
         if before is None:
             del os.environ["NVIDIA_API_KEY"]
         else:

@@ -1,4 +1,4 @@
-"""A bulk job whose driver kills itself, as `kill -9` would, when some blocks are done."""
+"""A bulk job whose driver kills itself with `kill -9` when some blocks are done."""
 
 import json
 import os

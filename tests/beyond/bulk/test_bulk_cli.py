@@ -1,4 +1,4 @@
-"""The command with a Ray of its own, of which nothing may be left."""
+"""The command with its own Ray, of which nothing may be left."""
 
 import re
 import shutil
@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from bulk_runs import a_run, results, right
+from bulk_runs import make_run, rank_locally, read_results
 from number_service import NumberService
 
-RUN = a_run(queries=200)
+RUN = make_run(queries=200)
 
 
 @pytest.fixture
@@ -35,33 +35,33 @@ def start(command):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def with_children(process):
+def list_processes(process):
     return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
 
-def log_folders(processes):
+def find_log_folders(processes):
     """Find the folders of Ray's logs, which a killed driver cannot remove."""
     return {found for process in processes for found in re.findall(r"/tmp/ray-\w+", " ".join(process.cmdline()))}
 
 
-def are_gone(processes):
+def wait_until_gone(processes):
     _, alive = psutil.wait_procs(processes, timeout=120)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-# Ray takes SIGTERM for the exit of that number.
+# Ray exits with the number of the signal for SIGTERM.
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 15)])
 def test_nothing_is_left_of_an_interrupted_command(command, slow_service, how, code):
     first = start(command)
     slow_service.wait_until_asked()
-    processes = with_children(first)
-    logs = log_folders(processes)
+    processes = list_processes(first)
+    logs = find_log_folders(processes)
     assert len(processes) > 5
     assert logs
     first.send_signal(how)
     _, said = first.communicate()
     assert (first.returncode, "Traceback" in said) == (code, False)
-    assert are_gone(processes)
+    assert wait_until_gone(processes)
     assert not any(Path(folder).exists() for folder in logs)
 
 
@@ -73,18 +73,18 @@ def test_without_ray_an_interrupt_ends_the_command_too(command, slow_service):
     assert process.returncode == 130
 
 
-def test_nothing_is_left_of_a_killed_command_and_the_same_one_goes_on(command, slow_service, tmp_path):
+def test_nothing_is_left_of_a_killed_command_and_the_same_one_resumes_the_job(command, slow_service, tmp_path):
     first = start(command)
     slow_service.wait_until_asked()
-    processes = with_children(first)
-    logs = log_folders(processes)
+    processes = list_processes(first)
+    logs = find_log_folders(processes)
     first.kill()
     first.communicate()
     again = start([*command, "--workers", "0"])
     said, _ = again.communicate()
     assert (again.returncode, said[:10]) == (0, "1,000 pair")
-    pd.testing.assert_frame_equal(results(tmp_path / "out"), right(RUN))
+    pd.testing.assert_frame_equal(read_results(tmp_path / "out"), rank_locally(RUN))
     assert (tmp_path / "out.run").read_text().startswith("q0 Q0 ")
-    assert are_gone(processes)  # two agents of Ray try for a minute to tell of it
+    assert wait_until_gone(processes)  # two agents of Ray take a minute
     for folder in logs:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""kill -9 of a worker, of the driver, of a service, 20 times at random: the result is that of an undisturbed job."""
+"""20 times at random, `kill -9` of a worker, the driver or a service: the result is that of an undisturbed job."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bulk_runs import a_run, results, right
+from bulk_runs import make_run, rank_locally, read_results
 from number_service import MODEL, NumberService
 
 from nvrerank_helpers import bulk
@@ -26,7 +26,7 @@ class Job:
 
     def __init__(self, folder, services):
         self.services, self.out = services, folder / "out"
-        self.run = a_run()
+        self.run = make_run()
         self.run.to_parquet(folder / "in.parquet")
         self.options = SETTINGS | {
             "run": str(folder / "in.parquet"),
@@ -34,11 +34,11 @@ class Job:
             "base_urls": [service.base_url for service in services],
         }
 
-    def go(self, on_block=None):
+    def rerank(self, on_block=None):
         return bulk.rerank(**self.options, on_block=on_block)
 
-    def killing(self, kill, after):
-        """Do the job, and kill when so many blocks are done."""
+    def rerank_and_kill(self, kill, after):
+        """Run the job, and call `kill` when this many blocks are done."""
         done = []
 
         def strike(block):
@@ -46,7 +46,7 @@ class Job:
             if len(done) == after:
                 kill(block)
 
-        return self.go(strike)
+        return self.rerank(strike)
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +65,17 @@ def job(tmp_path, services, ray):
 
 def kill_worker(job, after):
     job.options["workers"] = 2
-    job.killing(lambda block: os.kill(block.pid, signal.SIGKILL), after)
+    job.rerank_and_kill(lambda block: os.kill(block.pid, signal.SIGKILL), after)
 
 
 def kill_service(job, after):
     victim = job.services[after % 2]
-    job.killing(lambda block: victim.kill(), after)
+    job.rerank_and_kill(lambda block: victim.kill(), after)
     victim.start()
 
 
 def kill_driver(job, after):
-    """Kill the driver, then go on: what is finished is not asked for again."""
+    """Kill the driver, then resume the job: no service is asked again about a finished query."""
     import ray
 
     address = ray.get_runtime_context().gcs_address
@@ -85,12 +85,18 @@ def kill_driver(job, after):
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     finished = set(pd.read_parquet(job.out / "ranked")["qid"])
     before = [len(service.asked()) for service in job.services]
-    assert job.go().kept >= after
+    assert job.rerank().kept >= after
     again = {query for service, seen in zip(job.services, before, strict=True) for query in service.asked()[seen:]}
     assert not {qid.replace("q", "query ") for qid in finished} & again
 
 
-@pytest.mark.parametrize(("victim", "after"), ROUNDS, ids=[f"{n}-{who}" for n, (who, _) in enumerate(ROUNDS)])
+@pytest.mark.parametrize(
+    ("victim", "after"),
+    [
+        pytest.param(who, after, id=f"{n}-{who}", marks=[pytest.mark.long] if n >= 3 else [])
+        for n, (who, after) in enumerate(ROUNDS)
+    ],
+)
 def test_after_a_kill_the_result_is_that_of_an_undisturbed_job(job, victim, after):
     {"worker": kill_worker, "driver": kill_driver, "service": kill_service}[victim](job, after)
-    pd.testing.assert_frame_equal(results(job.out), right(job.run))
+    pd.testing.assert_frame_equal(read_results(job.out), rank_locally(job.run))

@@ -1,12 +1,11 @@
-"""What the lesson on bulk jobs has for itself."""
-
-import time
+"""The equipment of the lesson on bulk jobs."""
 
 import pandas as pd
 import pytest
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.lessons import BulkLesson, two_nodes
+from nvrerank_helpers.lessons import BulkLesson, make_two_nodes
+from nvrerank_helpers.nim_standin import StandInControl
 
 COLUMNS = ["qid", "query", "docno", "text", "rank", "score"]
 
@@ -26,8 +25,7 @@ def test_its_command_takes_trec_files_and_its_stand_in_counts_the_requests(lesso
     assert (report.pairs, report.failed, lesson.requests) == (2, 0, 2)
 
 
-def test_a_far_service_takes_its_time(lesson):
+def test_a_far_service_delays_each_request_twice(lesson):
     (far,) = lesson.far_services(1, ["The cat says meow."])
-    reranker, started = NVIDIARerank(base_url=far), time.perf_counter()
-    reranker.postprocess_nodes(two_nodes(), query_str="Which animal is it?")
-    assert time.perf_counter() - started >= 0.12
+    NVIDIARerank(base_url=far).postprocess_nodes(make_two_nodes(), query_str="Which animal is it?")
+    assert StandInControl(far).faults_so_far().injected == [1, 1]  # on the way, and in the queue

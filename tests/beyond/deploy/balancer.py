@@ -22,7 +22,7 @@ NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), 
 PATIENCE = 60  # seconds; far more than anything here takes
 
 # What the image's own nginx.conf is for the deployed configuration: the frame around it. Two workers, as many cores as
-# there are; files in a folder of its own, so that it runs as root and as anybody else.
+# there are; files in a separate folder, so that it runs as root and as anybody else.
 FRAME = """
 daemon off;
 {user}

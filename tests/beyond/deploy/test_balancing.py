@@ -4,15 +4,16 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from http_fake import reply, serving
 
 from deploy.balancer import NGINX, Balancer, free_port
 from deploy.load import Load
 from deploy.standins import QUERIES, Pair, body, connector, ranking, right_answers
-from deploy.upstream import upstream
 from nvrerank_helpers.nim_standin import StandInControl
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: on Debian, apt-get install nginx-light")
 
+FINE = reply({})
 BUSY = "status=503 retry-after=7"
 
 
@@ -105,7 +106,11 @@ def test_where_nobody_answers_the_client_is_told_in_the_words_of_a_nim(client: h
 
 
 def test_connections_to_the_services_are_kept() -> None:
-    with upstream() as first, upstream() as second, Balancer(first.address, second.address) as balancer:
+    with (
+        serving(FINE) as first,
+        serving(FINE) as second,
+        Balancer(first.base_url, second.base_url) as balancer,
+    ):
         with httpx.Client(trust_env=False) as client:
 
             def ask(_: int, __: int) -> int:
@@ -115,18 +120,22 @@ def test_connections_to_the_services_are_kept() -> None:
             with Load(ask, clients=8) as load:
                 load.wait_for(500)
         assert load.errors == []
-    requests, connections = (len(one.lengths) for one in (first, second)), first.connections + second.connections
+    requests, connections = (len(one.received) for one in (first, second)), first.connections + second.connections
     assert sum(requests) >= 500
     assert connections <= 16  # of eight clients at two services
-    assert "connection" not in first.headers[0]
+    assert "connection" not in first.received[0].headers
 
 
 def test_a_body_that_does_not_fit_into_memory_is_sent_to_the_other_service_too(client: httpx.Client) -> None:
-    with upstream(503) as busy, upstream() as free, Balancer(busy.address, free.address) as balancer:
+    with (
+        serving(reply({}, 503)) as busy,
+        serving(FINE) as free,
+        Balancer(busy.base_url, free.base_url) as balancer,
+    ):
         for _ in range(2):  # whichever is asked first
             client.post(f"{balancer.base_url}/ranking", content=b" " * 5_000_000).raise_for_status()
         assert "503, 200" in {entry["answered"] for entry in balancer.log(2)}
-    assert free.lengths == [5_000_000] * 2
+    assert [len(request.body) for request in free.received] == [5_000_000] * 2
 
 
 def test_a_body_beyond_the_limit_is_refused_with_a_reason(balancer: Balancer, client: httpx.Client) -> None:
@@ -137,20 +146,20 @@ def test_a_body_beyond_the_limit_is_refused_with_a_reason(balancer: Balancer, cl
 
 @pytest.mark.parametrize(("sent", "kept"), [("order-4711.a", True), ("two words", False), ("x" * 129, False)])
 def test_a_harmless_request_id_is_kept_from_client_to_service_and_back(sent: str, kept: bool) -> None:
-    with upstream() as service, Balancer(service.address, service.address) as balancer:
+    with serving(FINE) as service, Balancer(service.base_url, service.base_url) as balancer:
         answer = httpx.post(f"{balancer.base_url}/ranking", json={}, headers={"X-Request-Id": sent}, trust_env=False)
         noted = balancer.log(1)[-1]["id"]
-    ids = {answer.headers["x-request-id"], service.headers[0]["x-request-id"], noted}
+    ids = {answer.headers["x-request-id"], service.received[0].headers["x-request-id"], noted}
     assert len(ids) == 1
     assert (ids == {sent}) == kept
 
 
 def test_a_key_that_a_client_sends_goes_no_further_and_is_not_noted() -> None:
     key = {"Authorization": "Bearer nvapi-not-a-real-key"}
-    with upstream() as service, Balancer(service.address, service.address) as balancer:
+    with serving(FINE) as service, Balancer(service.base_url, service.base_url) as balancer:
         httpx.post(f"{balancer.base_url}/ranking", json={}, headers=key, trust_env=False)
         assert "nvapi" not in str(balancer.log(1))
-    assert "authorization" not in service.headers[0]
+    assert "authorization" not in service.received[0].headers
 
 
 @pytest.mark.parametrize("path", ["/v1/metrics", "/metrics", "/stand-in/requests", "/"])

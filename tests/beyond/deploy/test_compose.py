@@ -11,7 +11,7 @@ import pytest
 
 from deploy.files import COMPOSE, COMPOSE_FILES, DEPLOY, ROOT, TEMPLATE, interpolated, name, read
 from nvrerank_helpers import __version__
-from nvrerank_helpers.nim_standin.cli import options
+from nvrerank_helpers.nim_standin.cli import parse_options
 
 NGINX, NIMS, STANDINS = COMPOSE / "nginx.yaml", COMPOSE / "nims.yaml", COMPOSE / "standins.yaml"
 WHOLE = [NIMS, STANDINS]
@@ -87,7 +87,7 @@ def test_the_key_of_a_nim_comes_from_outside() -> None:
 
 def test_the_stand_in_understands_its_options() -> None:
     for service in rerankers(STANDINS):
-        asked = options(service["command"])
+        asked = parse_options(service["command"])
         assert (asked.host, asked.port, asked.threads) == ("0.0.0.0", 8000, service["cpus"])
 
 

@@ -25,7 +25,7 @@ from nvrerank_helpers.connector import DEFAULT_MODEL
 from nvrerank_helpers.nim_standin.app import create_app
 from nvrerank_helpers.nim_standin.scoring.engine import Engine
 from nvrerank_helpers.nim_standin.server.metrics import Metrics
-from nvrerank_helpers.nim_standin.server.service import Service
+from nvrerank_helpers.nim_standin.server.service import StandInService
 
 IMAGE = f"nvcr.io/nim/{DEFAULT_MODEL}"
 ADAPTER = KUBERNETES / "monitoring" / "adapter-values.yaml"
@@ -38,7 +38,7 @@ DOCUMENTED = {
 
 
 def paths() -> set[str]:
-    return set(create_app(Service(Engine(lambda: None))).openapi()["paths"])
+    return set(create_app(StandInService(Engine(lambda: None))).openapi()["paths"])
 
 
 def test_every_file_runs_the_same_image_but_for_the_2x_line() -> None:

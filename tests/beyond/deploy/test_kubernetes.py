@@ -12,7 +12,7 @@ import yaml
 
 from deploy.files import KUBERNETES, MANIFESTS, mappings, name, of_kind, read
 from nvrerank_helpers import __version__
-from nvrerank_helpers.nim_standin.cli import options
+from nvrerank_helpers.nim_standin.cli import parse_options
 
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]  # the first that has all of it, and the newest
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -193,6 +193,6 @@ def test_a_pod_is_not_root_and_ends_what_it_began(folder: str) -> None:
 def test_the_stand_in_is_the_image_that_is_built_here_and_understands_its_options() -> None:
     container = containers()["standin"]
     assert container["image"] == f"nvrerank-standin:{__version__}"
-    asked = options(container["args"])
+    asked = parse_options(container["args"])
     assert (asked.host, asked.port) == ("0.0.0.0", container["ports"][0]["containerPort"])
     assert asked.threads == int(container["resources"]["limits"]["cpu"])

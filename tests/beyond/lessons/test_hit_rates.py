@@ -5,7 +5,7 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from nvrerank_helpers.connector import NVIDIARerank
-from nvrerank_helpers.lessons.outages import hit_rates
+from nvrerank_helpers.lessons.outages import measure_hit_rates
 
 
 class Store(BaseRetriever):
@@ -24,5 +24,5 @@ def reranker(**settings):
 
 
 def test_a_cache_helps_where_queries_come_again_and_it_has_room():
-    table = hit_rates(Store(), reranker, {"again": ["a", "b", "a", "b"], "once": ["a", "b", "c", "d"]}, [2, 4])
+    table = measure_hit_rates(Store(), reranker, {"again": ["a", "b", "a", "b"], "once": ["a", "b", "c", "d"]}, [2, 4])
     assert table.to_dict() == {"again": {2: 0, 4: 0.5}, "once": {2: 0, 4: 0}}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nvrerank_helpers import NVIDIARerank
-from nvrerank_helpers.lessons import load_questions, nodes_of, read_pages, titles, write_handbook
+from nvrerank_helpers.lessons import list_titles, load_page_questions, make_page_nodes, read_pages, write_handbook
 from nvrerank_helpers.nim_standin import StandIn
 
 SCANS = ["page 12", "page 17"]
@@ -24,7 +24,7 @@ def pages(handbook):
 
 
 def page(pages, title):
-    return pages[titles().index(title)]
+    return pages[list_titles().index(title)]
 
 
 def test_the_same_handbook_is_written_each_time(handbook, tmp_path):
@@ -36,7 +36,7 @@ def test_the_same_pictures_are_drawn_each_time(handbook, pages):
 
 
 def test_every_page_is_read_with_its_title_but_for_the_scans(pages):
-    untitled = [one.id for one, title in zip(pages, titles(), strict=True) if title not in one.text]
+    untitled = [one.id for one, title in zip(pages, list_titles(), strict=True) if title not in one.text]
     assert untitled == SCANS
 
 
@@ -62,7 +62,7 @@ def test_what_a_chart_shows_is_not_in_the_text_layer_and_the_fine_print_is(pages
 
 def test_a_picture_holds_what_questions_about_pictures_ask_for(pages):
     pictured = {one.id for one in pages if one.pictures}
-    for question in load_questions():
+    for question in load_page_questions():
         best = {id_ for id_, grade in question.relevant.items() if grade == 3}
         assert best <= pictured if question.kind != "text" else not best & pictured, question.text
 
@@ -95,7 +95,7 @@ def nim():
 
 def ranked(nim, pages, seen_as, query):
     reranker = NVIDIARerank(base_url=nim, top_n=None, deadline=600)
-    return [item.node_id for item in reranker.postprocess_nodes(nodes_of(pages, seen_as), query_str=query)]
+    return [item.node_id for item in reranker.postprocess_nodes(make_page_nodes(pages, seen_as), query_str=query)]
 
 
 @pytest.mark.parametrize("query", ["Which serial numbers have the spring that is too soft?", "What does a fan cost?"])

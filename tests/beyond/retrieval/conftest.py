@@ -4,18 +4,18 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import running_server
+from postgres_server import run_server
 
 from nvrerank_helpers.retrieval import LanceStore, PostgresStore
 
 
 @pytest.fixture(scope="session")
 def postgres_url():
-    """The server that NVRERANK_POSTGRES_URL names, or one of our own while the tests run."""
+    """The server that NVRERANK_POSTGRES_URL names, or one that runs during the tests."""
     if given := os.environ.get("NVRERANK_POSTGRES_URL"):
         yield given
     else:
-        with running_server() as url:
+        with run_server() as url:
             yield url
 
 
@@ -27,7 +27,7 @@ def postgres(postgres_url):
 
 @pytest.fixture
 def table(postgres):
-    """A name for a table that is dropped afterwards."""
+    """The name of a table that is dropped after the test."""
     name = f"test_{uuid4().hex[:12]}"
     yield name
     with postgres.connect() as connection:
@@ -35,8 +35,8 @@ def table(postgres):
 
 
 @pytest.fixture(params=["lance", "postgres"])
-def opened(request, tmp_path):
-    """Opens the same store, over either database, each time it is called."""
+def open_again(request, tmp_path):
+    """A function that opens the same store, over either database, each time it is called."""
     if request.param == "lance":
         return partial(LanceStore, tmp_path / "store")
     url, table = request.getfixturevalue("postgres_url"), request.getfixturevalue("table")

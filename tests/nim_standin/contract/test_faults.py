@@ -3,21 +3,21 @@
 import socket
 
 import pytest
+from http_fake import Reset, reply
 
 from contract.adapters import Fault
-from contract.scripted_service import Reply, reply
 
-NOW = {"Retry-After": "0"}  # a client that tries again need not wait
+NOW = "retry-after: 0"  # a client that tries again need not wait
 PASSING = {
-    "429": reply({"status": 429, "title": "Too Many Requests"}, 429, Retry_After="0"),
-    "429-until-a-date": Reply(429, b"", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
-    "503": reply({"error": "model is loading"}, 503, Retry_After="0"),
-    "502": Reply(502, b"<html>bad gateway</html>", NOW),
-    "reset-before-the-answer": Reply(sent=0),
-    "reset-in-the-body": Reply(body=b'{"rankings": [{"index": 0, "logit": 1.5}, {"ind', sent=20),
+    "429": reply({"status": 429, "title": "Too Many Requests"}, 429, NOW),
+    "429-until-a-date": reply(b"", 429, "retry-after: Wed, 21 Oct 2015 07:28:00 GMT"),
+    "503": reply({"error": "model is loading"}, 503, NOW),
+    "502": reply(b"<html>bad gateway</html>", 502, NOW),
+    "reset-before-the-answer": Reset(),
+    "reset-in-the-body": Reset(reply(b'{"rankings": [{"index": 0, "logit": 1.5}, {"ind')[:-20]),
 }
 
-# The bodies are those that NVIDIA's services send, each with words of its own to look for.
+# The bodies are those that NVIDIA's services send, each with a message to look for.
 REFUSALS = {
     400: ("refused", "query too deep", {"object": "error", "message": "query too deep", "type": "invalid_request"}),
     401: ("unauthorized", "Bearer token unknown", {"status": 401, "title": "No", "detail": "Bearer token unknown"}),
@@ -49,14 +49,14 @@ def test_a_fault_of_one_batch_is_tried_again_for_this_batch_only(rerank, service
 
 
 def test_the_wait_that_the_service_asks_for_is_kept(rerank, service):
-    service.next = [reply({}, 429, Retry_After="1")]
+    service.next = [reply({}, 429, "retry-after: 1")]
     rerank("q", ["1"])
     first, second = service.rankings
     assert second.at - first.at >= 1
 
 
 def test_a_long_wait_is_reported_and_not_waited_for(rerank, service):
-    service.script = lambda body: reply({}, 429, Retry_After="40")
+    service.script = reply({}, 429, "retry-after: 40")
     with pytest.raises(Fault, match=r"^rate limited(.|\n)*40 s"):
         rerank("q", ["1"])
     assert len(service.rankings) == 1
@@ -64,27 +64,27 @@ def test_a_long_wait_is_reported_and_not_waited_for(rerank, service):
 
 @pytest.mark.parametrize(("status", "kind", "words", "body"), CASES)
 def test_the_class_of_an_error_says_what_went_wrong(rerank, service, status, kind, words, body):
-    service.script = lambda _: reply(body, status, Retry_After="0")
+    service.script = reply(body, status, NOW)
     with pytest.raises(Fault, match=f"^{kind}"):
         rerank("q", ["1"])
 
 
 @pytest.mark.parametrize(("status", "kind", "words", "body"), CASES)
 def test_the_words_of_the_service_are_in_the_error(rerank, service, status, kind, words, body):
-    service.script = lambda _: reply(body, status, Retry_After="0")
+    service.script = reply(body, status, NOW)
     with pytest.raises(Fault, match=words):
         rerank("q", ["1"])
 
 
 def test_words_that_are_no_json_are_in_the_error(rerank, service):
-    service.script = lambda _: Reply(400, b"upstream says no", {"Content-Type": "text/plain"})
+    service.script = reply(b"upstream says no", 400, "content-type: text/plain")
     with pytest.raises(Fault, match="upstream says no"):
         rerank("q", ["1"])
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
 def test_a_refusal_is_not_tried_again(rerank, service, status):
-    service.script = lambda _: reply({"detail": "no"}, status)
+    service.script = reply({"detail": "no"}, status)
     with pytest.raises(Fault):
         rerank("q", ["1"])
     assert len(service.rankings) == 1
@@ -92,7 +92,7 @@ def test_a_refusal_is_not_tried_again(rerank, service, status):
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_passage_that_is_too_long_is_recognised_by_the_words_for_it(rerank, service, status):
-    service.script = lambda _: reply(TOO_LONG, status)
+    service.script = reply(TOO_LONG, status)
     with pytest.raises(Fault, match=r"^passage too long"):
         rerank("q", ["1"])
 
@@ -104,7 +104,7 @@ def test_a_slow_answer_is_a_timeout(rerank, service):
 
 
 def test_a_connection_that_breaks_each_time_is_reported(rerank, service):
-    service.script = lambda _: Reply(sent=0)
+    service.script = Reset()
     with pytest.raises(Fault, match=r"^unreachable"):
         rerank("q", ["1"], max_retries=0)
 

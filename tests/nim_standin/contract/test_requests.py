@@ -4,9 +4,9 @@ import traceback
 from contextlib import suppress
 
 import pytest
+from http_fake import reply
 
-from contract.adapters import Fault
-from contract.scripted_service import MODEL, Reply, reply
+from contract.adapters import MODEL, Fault
 
 KEY = "nvapi-secret-of-the-test"
 ADDRESSES = {
@@ -19,8 +19,8 @@ ADDRESSES = {
 NO_ADDRESSES = {"scheme": "ftp://127.0.0.1/v1", "no-host": "http://", "no-port": "http://127.0.0.1:port/v1"}
 REPEATS = {
     "refusal": lambda words: reply({"detail": f"{words} is not known here"}, 401),
-    "page": lambda words: Reply(200, f"<html>{words}</html>".encode()),
-    "cut-in-two": lambda words: Reply(400, b"." * 180 + words.encode()),  # errors show the beginning of a long body
+    "page": lambda words: reply(f"<html>{words}</html>".encode()),
+    "cut-in-two": lambda words: reply(b"." * 180 + words.encode(), 400),  # errors show the beginning of a long body
 }
 
 
@@ -54,7 +54,7 @@ def test_a_query_without_words_is_refused(refused, query):
 
 def test_a_passage_without_words_comes_last_and_is_not_sent(rerank, service):
     assert [position for position, _ in rerank("q", ["1", "", "2"])] == [2, 0, 1]
-    assert [passage["text"] for passage in service.rankings[0].body["passages"]] == ["1", "2"]
+    assert [passage["text"] for passage in service.rankings[0].json["passages"]] == ["1", "2"]
 
 
 def test_an_argument_that_nobody_knows_is_refused(refused):
@@ -84,7 +84,7 @@ def test_the_address_in_the_environment_is_read_when_constructing(rerank, servic
 def test_a_model_is_looked_up_once_at_most_and_sent_by_its_name(rerank, service):
     rerank("q", ["1"])
     assert [request.method for request in service.received] in (["POST"], ["GET", "POST"])
-    assert service.rankings[0].body["model"] == MODEL
+    assert service.rankings[0].json["model"] == MODEL
 
 
 def test_a_key_of_the_environment_stays_off_hosts_that_are_not_of_nvidia(rerank, service, monkeypatch):
@@ -97,12 +97,12 @@ def test_a_key_of_the_environment_stays_off_hosts_that_are_not_of_nvidia(rerank,
 def test_without_a_key_nothing_is_sent_in_its_place(rerank, service):
     rerank("q", ["1"])
     assert service.rankings
-    assert not any("Authorization" in request.headers for request in service.received)
+    assert not any("authorization" in request.headers for request in service.received)
 
 
 def test_a_key_that_was_passed_for_the_address_is_sent(rerank, service):
     rerank("q", ["1"], api_key=KEY)
-    assert service.rankings[0].headers["Authorization"] == f"Bearer {KEY}"
+    assert service.rankings[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_a_redirect_does_not_take_the_key_along(rerank, service, elsewhere):
@@ -123,7 +123,7 @@ def test_a_redirect_does_not_take_the_passages_along(rerank, service, elsewhere)
 @pytest.mark.parametrize("key", [KEY, "token-of-a-proxy"], ids=["nvidia", "other"])
 @pytest.mark.parametrize("repeat", REPEATS.values(), ids=REPEATS)
 def test_a_key_that_the_service_repeats_is_not_in_the_error(rerank, service, repeat, key):
-    service.script = lambda _: repeat(f"Bearer {key}")
+    service.script = repeat(f"Bearer {key}")
     with pytest.raises(Fault) as caught:
         rerank("q", ["1"], api_key=key)
     shown = "".join(traceback.format_exception(caught.value)) + str(vars(caught.value.__cause__))
@@ -131,4 +131,4 @@ def test_a_key_that_the_service_repeats_is_not_in_the_error(rerank, service, rep
 
 
 def _redirect(service, elsewhere):
-    service.script = lambda _: Reply(307, headers={"Location": f"http://{elsewhere.address}/v1/ranking"})
+    service.script = reply(b"", 307, f"location: {elsewhere.base_url}/ranking")

@@ -23,8 +23,8 @@ from transformers import (
 
 from nvrerank_helpers.nim_standin.scoring.cross_encoder import PROMPTS, CrossEncoderError, CrossEncoderScorer
 from nvrerank_helpers.nim_standin.scoring.engine import Engine
-from nvrerank_helpers.nim_standin.scoring.jobs import EmbeddingsUnavailableError, InputTooLongError, Job, Scores
-from nvrerank_helpers.nim_standin.scoring.registry import scorer_loader
+from nvrerank_helpers.nim_standin.scoring.jobs import EmbeddingsUnavailableError, InputTooLongError, Job
+from nvrerank_helpers.nim_standin.scoring.registry import choose_scorer
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXT = "how do i sort a list open the file return sorted error upon failure word question passage : ? ."
@@ -78,74 +78,58 @@ def scorer(folder: Path) -> CrossEncoderScorer:
     return CrossEncoderScorer.load(str(folder), threads=1)
 
 
-def score(scorer: CrossEncoderScorer, *jobs: Job) -> list[Scores]:
-    results = dict(scorer.score_jobs(jobs))
-    for result in results.values():
-        if isinstance(result, InputTooLongError):
-            raise result
-    return [results[position] for position in range(len(jobs))]
-
-
 def test_scores_are_the_logits_of_sentence_transformers_without_an_activation(
     scorer: CrossEncoderScorer, folder: Path
 ) -> None:
     expected = CrossEncoder(str(folder)).predict(
         [(QUERY, text) for text in PASSAGES], activation_fn=torch.nn.Identity()
     )
-    [scores] = score(scorer, Job(QUERY, PASSAGES))
+    scores = scorer.score(Job(QUERY, PASSAGES))
     np.testing.assert_allclose(scores.raw, expected, atol=1e-5)
     assert len(set(scores.logits.tolist())) == len(PASSAGES)
 
 
 def test_logits_are_float16_numbers(scorer: CrossEncoderScorer) -> None:
-    [scores] = score(scorer, Job(QUERY, PASSAGES))
+    scores = scorer.score(Job(QUERY, PASSAGES))
     np.testing.assert_array_equal(scores.logits, scores.raw.astype(np.float16))
 
 
-def test_jobs_that_share_batches_get_their_own_scores(scorer: CrossEncoderScorer) -> None:
-    jobs = [Job(QUERY, PASSAGES), Job("open the file", PASSAGES[::-1]), Job("error ?", PASSAGES[:1])]
-    for job, scores in zip(jobs, score(scorer, *jobs), strict=True):
-        np.testing.assert_allclose(scores.raw, score(scorer, job)[0].raw, atol=1e-5)
-
-
 def test_tokens_are_those_of_the_pair_with_its_special_tokens(scorer: CrossEncoderScorer) -> None:
-    assert score(scorer, Job("sort a list", ["open the file"]))[0].tokens.tolist() == [3 + 3 + 3]
+    assert scorer.score(Job("sort a list", ["open the file"])).tokens.tolist() == [3 + 3 + 3]
 
 
 def test_end_cuts_the_passage_from_the_right(scorer: CrossEncoderScorer) -> None:
-    [scores] = score(scorer, Job("sort", ["word " * 5 + "error " * 50, "word " * 5 + "list " * 50], max_tokens=9))
+    scores = scorer.score(Job("sort", ["word " * 5 + "error " * 50, "word " * 5 + "list " * 50], max_tokens=9))
     assert scores.tokens.tolist() == [9, 9]
     assert scores.raw[0] == pytest.approx(scores.raw[1], rel=1e-5)  # processors round differently in padded batches
 
 
+def test_a_limit_is_that_of_one_job_alone(scorer: CrossEncoderScorer) -> None:
+    job = Job("sort", ["word " * 20 + "error"])
+    before = scorer.score(job)
+    scorer.score(Job("sort", ["word " * 20], max_tokens=9))
+    after = scorer.score(job)
+    assert after.tokens.tolist() == before.tokens.tolist() == [3 + 1 + 21]
+    np.testing.assert_allclose(after.raw, before.raw, atol=1e-5)
+
+
 def test_end_cuts_a_query_that_leaves_no_room_for_the_passage(scorer: CrossEncoderScorer) -> None:
-    [scores] = score(scorer, Job("word " * 100, PASSAGES, max_tokens=20))
+    scores = scorer.score(Job("word " * 100, PASSAGES, max_tokens=20))
     assert scores.tokens.tolist() == [20] * 4
 
 
 def test_none_refuses_a_pair_over_the_limit_of_the_job(scorer: CrossEncoderScorer) -> None:
     with pytest.raises(InputTooLongError, match="Input length 24 exceeds maximum allowed token size 23"):
-        score(scorer, Job("sort", ["file", "word " * 20], max_tokens=23, truncate="NONE"))
+        scorer.score(Job("sort", ["file", "word " * 20], max_tokens=23, truncate="NONE"))
 
 
 def test_none_refuses_a_pair_over_the_limit_of_the_model(scorer: CrossEncoderScorer) -> None:
     with pytest.raises(InputTooLongError, match=f"Input length 104 exceeds maximum allowed token size {LIMIT}"):
-        score(scorer, Job("sort", ["word " * 100], truncate="NONE"))
-
-
-def test_one_job_that_is_too_long_leaves_the_others_alone(scorer: CrossEncoderScorer) -> None:
-    results = dict(scorer.score_jobs([Job("sort", ["word " * 100], truncate="NONE"), Job(QUERY, PASSAGES)]))
-    assert isinstance(results[0], InputTooLongError)
-    assert isinstance(results[1], Scores)
-
-
-def test_a_job_that_nobody_waits_for_costs_nothing(scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorer, "_tokenizer", None)
-    assert list(scorer.score_jobs([Job(QUERY, PASSAGES)], gone=lambda _: True)) == []
+        scorer.score(Job("sort", ["word " * 100], truncate="NONE"))
 
 
 def test_no_passages_give_no_scores(scorer: CrossEncoderScorer) -> None:
-    assert len(score(scorer, Job(QUERY, []))[0].logits) == 0
+    assert len(scorer.score(Job(QUERY, [])).logits) == 0
 
 
 def test_a_model_of_the_llama_family_reads_its_prompt_padded_on_the_left(tmp_path: Path) -> None:
@@ -154,9 +138,9 @@ def test_a_model_of_the_llama_family_reads_its_prompt_padded_on_the_left(tmp_pat
     read = scorer._tokenizer(prompt.format(query="sort", passage="file"))["input_ids"]
     assert scorer._tokenizer.decode(read) == "question : sort passage : file"
     assert scorer._tokenizer.padding_side == "left"
-    [together] = score(scorer, Job("sort", ["file", "word " * 20]))
+    together = scorer.score(Job("sort", ["file", "word " * 20]))
     assert together.tokens.tolist() == [len(read), len(read) + 19]
-    [alone] = score(scorer, Job("sort", ["file"]))
+    alone = scorer.score(Job("sort", ["file"]))
     np.testing.assert_allclose(together.raw[0], alone.raw[0], atol=1e-4)
 
 
@@ -166,10 +150,10 @@ def test_a_model_of_several_outputs_is_refused(tmp_path: Path) -> None:
 
 
 async def test_the_engine_serves_a_cross_encoder_by_its_folder(folder: Path, scorer: CrossEncoderScorer) -> None:
-    engine = Engine(scorer_loader(f"cross-encoder:{folder}", threads=1))
+    engine = Engine(choose_scorer(f"cross-encoder:{folder}", threads=1))
     engine.start()
-    scored = await engine.score(Job(QUERY, PASSAGES))
-    np.testing.assert_allclose(scored.scores.raw, score(scorer, Job(QUERY, PASSAGES))[0].raw, atol=1e-5)
+    result = await engine.score(Job(QUERY, PASSAGES))
+    np.testing.assert_allclose(result.scores.raw, scorer.score(Job(QUERY, PASSAGES)).raw, atol=1e-5)
     with pytest.raises(EmbeddingsUnavailableError, match="late-interaction"):
         await engine.embed(["sort"], 64)
     engine.close()

@@ -2,7 +2,7 @@
 
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from nvrerank_helpers.lessons.bulk_first_stage import run_table
+from nvrerank_helpers.lessons import build_run_table
 
 
 def found(*texts):
@@ -10,7 +10,7 @@ def found(*texts):
 
 
 def test_each_node_found_is_a_row_in_the_order_of_its_query():
-    table = run_table({"1": "a", "2": "b"}, {"a": found("x", "y"), "b": found("x")}.get)
+    table = build_run_table({"1": "a", "2": "b"}, {"a": found("x", "y"), "b": found("x")}.get)
     assert table.to_dict("list") == {
         "qid": ["1", "1", "2"],
         "query": ["a", "a", "b"],
@@ -22,4 +22,4 @@ def test_each_node_found_is_a_row_in_the_order_of_its_query():
 
 
 def test_a_query_that_finds_nothing_has_no_row():
-    assert run_table({"1": "a"}, lambda _: []).empty
+    assert build_run_table({"1": "a"}, lambda _: []).empty
