@@ -47,8 +47,7 @@ connect()
 # %% tags=["timing"]
 try:
     keyring.set_password("nvrerank-lesson", "NVIDIA_API_KEY", "nvapi-lesson")
-    found = keyring.get_password("nvrerank-lesson", "NVIDIA_API_KEY")
-    print(keyring.get_keyring().name, "keeps the key:", found == "nvapi-lesson")
+    print("Kept:", keyring.get_password("nvrerank-lesson", "NVIDIA_API_KEY") == "nvapi-lesson")
     keyring.delete_password("nvrerank-lesson", "NVIDIA_API_KEY")
 except keyring.errors.KeyringError as error:
     print(f"{type(error).__name__}: {error}")
@@ -59,9 +58,8 @@ except keyring.errors.KeyringError as error:
 #
 # ## Or in a file that git ignores
 #
-# A file `.env` is found from every notebook below it, and one careless commit publishes it. Here is a small project under
-# git. Does git ignore the file? `git check-ignore` prints the name if it does. Only then is it safe to write the key. The
-# file gets mode 600 first, so that you can read it and no other user can; Windows keeps its own rights instead.
+# One careless commit publishes a file `.env`. Here is a small project under git. Does git ignore the file? `git check-ignore`
+# prints the name if it does; only then is it safe to write the key. Mode 600 comes first: no other user can read it.
 
 # %%
 folder = TemporaryDirectory(ignore_cleanup_errors=True)
@@ -227,12 +225,8 @@ in_commits = len(run_git(project, "log", "--all", f"-G{KEY}", "--format=%h").spl
 # </solution>
 
 # %% tags=["check"]
-check(
-    (in_files, in_commits),
-    (0, 2),
-    right="the commits keep it: so rotate.",
-    wrong="clear, then count again.",
-)
+kept = "the commits keep it: so rotate."
+check((in_files, in_commits), (0, 2), right=kept, wrong="clear, then count again.")
 
 # %% [markdown]
 # ## Key points

@@ -94,9 +94,8 @@ hybrid = build_hybrid(load_passages(), similarity_top_k=30)
 found = {asked.id: hybrid.retrieve(asked.text) for asked in questions}
 ranking, far = NVIDIARerank(top_n=None, max_retries=9), lesson.reranker("nvapi-far")
 calls = [ranking.apostprocess_nodes(found[q.id], query_str=q.text) for q in questions]
-logits = collect_judged_logits(
-    dict(zip(found, await asyncio.gather(*calls), strict=True)), questions
-)
+lists = dict(zip(found, await asyncio.gather(*calls), strict=True))
+logits = collect_judged_logits(lists, questions)
 with lesson.control.faults("delay=fixed seconds=0.5"):
     started = time.perf_counter()
     await asyncio.gather(*(far.apostprocess_nodes(six, query_str=q.text) for q in questions))

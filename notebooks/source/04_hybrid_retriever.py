@@ -45,9 +45,7 @@ stores = {"docstrings": names, "reference": meanings.as_retriever(similarity_top
 questions, _ = fit_judgments(load_questions("test"), docstrings + reference)
 question = next(q for q in questions if q.text.startswith("When I look up an absent key"))
 print(f"{len(questions)} questions, {len(docstrings + reference):,} passages\n\n{question.text}")
-display(
-    *[show_grades(store.retrieve(question.text), question).round(2) for store in stores.values()]
-)
+display(*[show_grades(store.retrieve(question.text), question) for store in stores.values()])
 
 # %% [markdown]
 # ## Joined

@@ -12,7 +12,6 @@
 # instead. Your programs should keep the warning.
 
 # %%
-import os
 import logging
 
 import numpy as np
@@ -27,7 +26,6 @@ from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import MatchingBM25Retriever, make_search
 from nvrerank_helpers.tracing import Tracing, draw_waterfall
 
-os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # no vectors of earlier runs, so times are comparable
 logging.getLogger("nvrerank_helpers").setLevel(logging.ERROR)
 print(f"numpy {np.__version__}, pandas {pd.__version__}")
 

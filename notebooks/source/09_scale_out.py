@@ -25,7 +25,6 @@ from nvrerank_helpers.lessons import BulkLesson, build_run_table, check
 from nvrerank_helpers.pydocs import load_passages, load_questions
 from nvrerank_helpers.retrieval import MatchingBM25Retriever
 
-os.environ["NVRERANK_KEPT_VECTORS"] = "0"  # no vectors of earlier runs, so times are comparable
 print(f"Ray {version('ray')}, pandas {pd.__version__}, {connect()}")
 
 # %%

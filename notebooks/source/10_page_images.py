@@ -32,9 +32,8 @@ connect()
 # %%
 handbook = write_handbook(f"{mkdtemp()}/handbook.pdf")
 pages = read_pages(handbook)
-Gallery(
-    pages, [f"{page.number} {title}" for page, title in zip(pages, list_titles(), strict=True)], 96
-)
+labels = [f"{page.number} {title}" for page, title in zip(pages, list_titles(), strict=True)]
+Gallery(pages, labels, 96)
 
 # %%
 facts = {page.number: (len(page.text), page.pictures, len(page.png) // 1000) for page in pages}
@@ -122,9 +121,8 @@ Gallery([pages[14]], ["page 15, which says no"], 300)
 # %%
 first = build_hybrid([page.node for page in nodes["text"]], similarity_top_k=5)
 runs["first 5"] = run_search("first 5", first.retrieve, questions)
-runs["both, of 5"] = run_search(
-    "both, of 5", build_page_search(nodes["both"], reranker, first), questions
-)
+of_five = build_page_search(nodes["both"], reranker, first)
+runs["both, of 5"] = run_search("both, of 5", of_five, questions)
 measure_by_kind([runs[name] for name in ("first 5", "both, of 5", "both")], questions).round(2)
 
 # %% [markdown]
@@ -201,10 +199,8 @@ mixed += make_page_nodes([page for page in pages if not page.pictures], "text")
 # </solution>
 
 # %% tags=["check"]
-mix = run_search(
-    "mixed", build_page_search(mixed if isinstance(mixed, list) else [], reranker), questions
-)
-quality = measure([mix, runs["both"]], questions)["nDCG@10"]
+given = build_page_search(mixed if isinstance(mixed, list) else [], reranker)
+quality = measure([run_search("mixed", given, questions), runs["both"]], questions)["nDCG@10"]
 goal = {page.id: "ImageNode" if page.pictures else "TextNode" for page in pages}
 yes = f"nDCG@10 {quality['mixed']:.2f} with half of the pictures, {quality['both']:.2f} with all of them."
 no = "every page once, as both where it has pictures and as text where it has none."

@@ -47,7 +47,7 @@ class BulkLesson:
             opened.enter_context(use_ray(workers))
             self.ray_seconds = time.perf_counter() - started
             _wait_for_workers()
-            self.address = opened.enter_context(StandIn()).base_url
+            self.address = opened.enter_context(StandIn("--no-kept-vectors")).base_url
             self.control = StandInControl(self.address)
             self._opened = opened.pop_all()
 
@@ -69,7 +69,7 @@ class BulkLesson:
         Returns:
             Their addresses.
         """
-        addresses = [self._opened.enter_context(StandIn()).base_url for _ in range(count)]
+        addresses = [self._opened.enter_context(StandIn("--no-kept-vectors")).base_url for _ in range(count)]
         for address in addresses:
             with RankingClient(resolve_endpoint(address, None)) as client:
                 client.rank("What do they say?", [{"text": text} for text in dict.fromkeys(texts)])

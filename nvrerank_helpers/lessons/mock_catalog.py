@@ -35,7 +35,7 @@ class MockCatalog:
 
     def __init__(self, per_minute: int | None = None) -> None:
         limit = [] if per_minute is None else [f"--requests-per-minute={per_minute}"]
-        self._standin = StandIn("--behaviour=catalog", *limit)
+        self._standin = StandIn("--behaviour=catalog", "--no-kept-vectors", *limit)
         self.control = StandInControl(self._standin.base_url)
         """Its faults, and the requests that it got."""
 

@@ -129,7 +129,7 @@ def test_a_call_that_failed_leaves_no_connection_open(rerank, service, monkeypat
     failed.set()
     for thread in threading.enumerate():
         if thread not in before:
-            thread.join(60)
+            thread.join(5)
     gc.collect()  # a socket that nobody closed is a ResourceWarning here, and not in a later test
     assert service.is_left_alone()
 
