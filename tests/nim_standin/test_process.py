@@ -285,3 +285,8 @@ def test_an_impossible_option_is_refused(words: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         parse_options([words])
     assert words.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "kept"), [([], True), (["--no-kept-vectors"], False)])
+def test_vectors_are_kept_between_runs_unless_told_otherwise(options: list[str], kept: bool) -> None:
+    assert parse_options(options).keep_vectors is kept
