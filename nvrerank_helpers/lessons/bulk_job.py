@@ -69,7 +69,7 @@ class BulkLesson:
         Returns:
             Their addresses.
         """
-        addresses = [self._opened.enter_context(StandIn("--no-kept-vectors")).base_url for _ in range(count)]
+        addresses = [self._opened.enter_context(StandIn()).base_url for _ in range(count)]
         for address in addresses:
             with RankingClient(resolve_endpoint(address, None)) as client:
                 client.rank("What do they say?", [{"text": text} for text in dict.fromkeys(texts)])
