@@ -111,7 +111,7 @@ def test_a_process_ends_without_a_word(service, code):
 
 
 def test_a_process_ends_while_a_call_hangs(silent):
-    # The thread prints no traceback: at the end of a process, Python aborts if a daemon thread is just writing to stderr.
+    # The thread prints no traceback: Python aborts if a daemon thread is writing to stderr while the process ends.
     code = "threading.excepthook = lambda _: None; threading.Thread(target=lambda: rank(1), daemon=True).start(); "
     code += "sys.stdin.readline(); print('over')"
     process = python(silent, code)
