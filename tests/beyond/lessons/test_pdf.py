@@ -84,7 +84,7 @@ def test_a_page_that_would_run_over_is_refused():
 
     block = {"kind": "text", "text": "too long " * 2000}
     with pytest.raises(ValueError, match="'Endless' is too long"):
-        module._document([{"title": "Endless", "block": [block]}])
+        module._build_document([{"title": "Endless", "block": [block]}])
 
 
 @pytest.fixture(scope="module")
